@@ -1,0 +1,32 @@
+"""Score a trained model and its samples: `python pipelines/evaluate.py data=mnist model=vae`."""
+
+import numpy as np
+
+from lookalike import evaluation, views
+from lookalike.config import Config
+from lookalike.data import Prepared
+from lookalike.extractor import Extractor
+from lookalike.models.build import check_settings
+from lookalike.sampling import load_samples
+from lookalike.stage import Cell, Cost, run, writing, write_json
+from lookalike.trained import Trained
+
+
+def main(config: Config) -> None:
+    cell, cost = Cell(config), Cost()
+    prepared = Prepared(cell.prepared)
+    trained = Trained(cell.train, domain=prepared.domain)
+    check_settings(trained.model, config)
+    samples = load_samples(cell.sample / "samples.npz", prepared.domain)
+    extractor = Extractor(cell.features / "extractor", prepared)
+    with writing(cell.evaluate) as folder, views.opened(config, trained.record) as view:
+        with cost.work():
+            metrics, details = evaluation.score(trained.model, samples, prepared, extractor, config)
+        write_json(folder / "metrics.json", metrics)
+        np.savez_compressed(folder / "details.npz", **details)
+        cost.save(folder)
+        view.record("evaluate", folder)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,26 @@
+"""Check the raw data, split them, write arrays: `python pipelines/prepare.py data=mnist`."""
+
+from lookalike.config import Config, arguments_of, check_arguments, target
+from lookalike.data.prepare import write
+from lookalike.pictures import save_picture
+from lookalike.stage import Cell, Cost, run, writing
+
+
+def main(config: Config) -> None:
+    read = target(config.data.reader, package="lookalike.data")
+    arguments = arguments_of(config.data.reader)
+    arguments["folder"] = config.path("data") / str(arguments.get("folder"))
+    check_arguments(read, arguments, section="data.reader", given=())
+    cost = Cost()
+    with writing(Cell(config).prepared) as folder, cost.work():
+        raw = read(**arguments)
+        summary = write(raw, folder)
+        save_picture(raw.values["train"], raw.domain, folder / "summary.png", title=f"{raw.domain.name}: training data")
+    print(f"{summary['name']}: as expected ({', '.join(summary['expected'])})")
+    for split, found in summary["splits"].items():
+        print(f"  {split}: {found['count']} observations, {found['minimum']:g} to {found['maximum']:g}, "
+              f"mean {found['mean']:g} ± {found['standard_deviation']:g}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,27 @@
+"""Score real data outside the test set as a model would be, the row that nobody beats: `python pipelines/real.py data=mnist`."""
+
+import numpy as np
+
+from lookalike import evaluation
+from lookalike.config import Config
+from lookalike.data import Prepared
+from lookalike.extractor import Extractor
+from lookalike.pictures import save_picture
+from lookalike.stage import Cell, Cost, run, writing, write_json
+
+
+def main(config: Config) -> None:
+    cell, cost = Cell(config), Cost()
+    prepared = Prepared(cell.prepared)
+    extractor = Extractor(cell.features / "extractor", prepared)
+    with writing(cell.real) as folder:
+        with cost.work():
+            values, metrics = evaluation.score_real(prepared, extractor, count=config.budget.samples)
+        write_json(folder / "metrics.json", metrics)
+        np.savez_compressed(folder / "samples.npz", samples=values)
+        save_picture(values, prepared.domain, folder / "samples.png", title=f"{prepared.domain.name}: real data")
+        cost.save(folder)
+
+
+if __name__ == "__main__":
+    run(main)

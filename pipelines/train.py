@@ -1,0 +1,28 @@
+"""Train one family on one data set: `python pipelines/train.py data=mnist model=vae`."""
+
+from lookalike import learning, views
+from lookalike.config import Config
+from lookalike.data import Prepared
+from lookalike.models.build import build, check_settings
+from lookalike.stage import Cell, Cost, run, writing, write_json
+
+
+def main(config: Config) -> None:
+    cell, cost = Cell(config), Cost()
+    prepared = Prepared(cell.prepared)
+    model = build(config.model, prepared.domain)
+    check_settings(model, config)
+    record = learning.identity(config, prepared)
+    scratch = config.path("scratch") / record["fingerprint"]
+    with writing(cell.train) as folder, views.opened(config, record) as view:
+        with cost.work():
+            learned = learning.learn(model, prepared, config, scratch=scratch, view=view)
+        record = learning.save(model, learned, record, folder)
+        write_json(folder / "model.json", record)
+        cost.save(folder, images_per_second=learned.images / cost.record["work_seconds"])
+        view.record("train", folder)
+    learning.forget(scratch)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,186 @@
+"""Scores one cell: how likely it finds unseen data, and how close its samples come to them."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
+
+from lookalike.config import Config, LikelihoodPoints
+from lookalike.data import Prepared
+from lookalike.domain import Domain
+from lookalike.errors import UserError
+from lookalike.extractor import Extractor
+from lookalike.likelihood import bits_per_dimension
+from lookalike.progress import progress
+
+Entry = dict[str, Any]
+
+
+def likelihoods(
+    model: Any, prepared: Prepared, *, settings: dict[str, Any], points: LikelihoodPoints, batch_size: int
+) -> tuple[dict[str, Entry], dict[str, NDArray[Any]]]:
+    """Bits a dimension on every split.
+
+    The test split gets as many points as `points` affords, the other two the least; where that is not all, they are a
+    random subset that is the same for every family.
+
+    Returns:
+        Entries `bits_per_dim` (test), `bits_per_dim_validation` and `bits_per_dim_train`, each with its kind,
+        settings, points and standard error; and by split the points' rows and log-likelihoods in nats.
+
+    Raises:
+        UserError: a log-likelihood is NaN or infinite.
+    """
+    entries: dict[str, Entry] = {}
+    details: dict[str, NDArray[Any]] = {}
+    for split in ("test", "validation", "train"):
+        grid = prepared.grid(split)
+        affordable = points.most
+        if split != "test":
+            affordable = points.least
+        elif cost := operations_per_point(model, grid, settings):
+            affordable = min(points.most, max(points.least, int(points.flops / cost)))
+        rows = subset(len(grid), affordable)
+        nats = log_likelihoods(model, grid, rows, settings=settings, batch_size=batch_size, split=split)
+        bits = bits_per_dimension(torch.from_numpy(nats), prepared.domain).numpy()
+        entries["bits_per_dim" if split == "test" else f"bits_per_dim_{split}"] = {
+            "value": float(bits.mean()),
+            "error": float(bits.std(ddof=1) / math.sqrt(len(bits))),
+            "kind": model.likelihood_kind,
+            "unit": prepared.domain.likelihood_unit,
+            "split": split,
+            "points": len(rows),
+            "of": len(grid),
+            "settings": settings,
+        }
+        details |= {f"rows_{split}": rows, f"log_likelihood_{split}": nats}
+    return entries, details
+
+
+def subset(count: int, most: int) -> NDArray[np.int64]:
+    """All of `range(count)`, or a fixed random choice of `most`, in order."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).permutation(count)[:most])
+
+
+def operations_per_point(model: Any, grid: NDArray[Any], settings: dict[str, Any]) -> float:
+    """Floating-point operations of one point's likelihood, by torch's own counter."""
+    pair = torch.from_numpy(np.ascontiguousarray(grid[:2]))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.log_likelihood(pair, **settings)
+    return counter.get_total_flops() / len(pair)
+
+
+@torch.no_grad()
+def log_likelihoods(
+    model: Any, grid: NDArray[Any], rows: NDArray[np.int64], *, settings: dict[str, Any], batch_size: int, split: str
+) -> NDArray[np.float64]:
+    """Nats `[len(rows)]` of some rows of a grid `[N, *shape]`."""
+    batches = np.array_split(rows, -(-len(rows) // batch_size))
+    parts = []
+    with progress(batches, f"likelihood ({split})", unit="batch") as bar:
+        for batch in bar:
+            nats = model.log_likelihood(torch.from_numpy(grid[batch]), **settings).double().cpu().numpy()
+            if not np.isfinite(nats).all():
+                first = batch[~np.isfinite(nats)][0]
+                raise UserError(
+                    f"the likelihood of {int((~np.isfinite(nats)).sum())} {split} points is NaN or infinite, the "
+                    f"first in row {first}"
+                )
+            parts.append(nats)
+    return np.concatenate(parts)
+
+
+def density_curve(model: Any, domain: Domain, *, settings: dict[str, Any], batch_size: int) -> dict[str, NDArray[Any]]:
+    """P_model of every grid point of a one-dimensional domain: what a report draws under the histogram."""
+    grid = np.arange(domain.levels, dtype=np.int64)[:, None]
+    nats = log_likelihoods(
+        model, grid, np.arange(len(grid)), settings=settings, batch_size=batch_size, split="density curve"
+    )
+    return {"density_values": domain.to_values(grid)[:, 0], "density_probabilities": np.exp(nats)}
+
+
+def compare_vectors(samples: NDArray[Any], reference: NDArray[Any]) -> dict[str, Entry]:
+    """Distances of values `[N, D]` to the test values `[M, D]`."""
+    from lookalike.metrics.marginal import BOOTSTRAPS, kolmogorov_smirnov, wasserstein_1
+
+    metrics = {"wasserstein_1": wasserstein_1, "kolmogorov_smirnov": kolmogorov_smirnov}
+    protocol = {"samples": len(samples), "reference": "test", "reference_count": len(reference), "extractor": "values",
+                "error_of": f"samples, bootstrap of {BOOTSTRAPS}"}
+    return {
+        name: {**dict(zip(("value", "error"), metric(samples, reference), strict=True)), **protocol}
+        for name, metric in metrics.items()
+    }
+
+
+def compare_images(features: NDArray[Any], reference: NDArray[Any], *, extractor: dict[str, Any]) -> dict[str, Entry]:
+    """Distances of features `[N, D]` to those of the test images `[M, D]`."""
+    from lookalike.metrics.frechet import frechet_distance
+
+    score = frechet_distance(features, reference)
+    return {
+        "frechet_distance": {
+            "value": score.value,
+            "error": score.error,
+            "samples": len(features),
+            "reference": "test",
+            "reference_count": len(reference),
+            "extractor": extractor["name"],
+            "extractor_digest": extractor["digest"],
+            "error_of": "samples, jackknife over 20 groups",
+        }
+    }
+
+
+def score(
+    model: Any, samples: NDArray[Any], prepared: Prepared, extractor: Extractor, config: Config
+) -> tuple[dict[str, Entry], dict[str, NDArray[Any]]]:
+    """All metrics of a cell, and the arrays behind them.
+
+    Args:
+        model: trained.
+        samples: its values `[N, *shape]`.
+        prepared, extractor: of the data set.
+        config: `likelihood`, `budget` and `trainer.batch_size` are used.
+
+    Returns:
+        Entries by metric name; arrays: log-likelihoods by split, the density curve of a one-dimensional domain.
+    """
+    entries: dict[str, Entry] = {}
+    details: dict[str, NDArray[Any]] = {}
+    batch_size = config.trainer.batch_size
+    if config.likelihood is not None:
+        entries, details = likelihoods(
+            model, prepared, settings=config.likelihood, points=config.budget.likelihood, batch_size=batch_size
+        )
+        if prepared.domain.dimensions == 1:
+            details |= density_curve(model, prepared.domain, settings=config.likelihood, batch_size=batch_size)
+    features = extractor.of(samples, batch_size=batch_size)
+    return entries | compare(features, extractor), details
+
+
+def score_real(
+    prepared: Prepared, extractor: Extractor, *, count: int
+) -> tuple[NDArray[Any], dict[str, Entry]]:
+    """Score real data outside the test set: the values used `[N, *shape]` and their metrics.
+
+    Held-out data come first; a data set too small to hold out as many as asked for adds its training data.
+    """
+    values, features = prepared.values("validation")[:count], extractor.stored("validation")[:count]
+    source = "validation"
+    if len(values) < count and extractor.is_identity:
+        values = np.concatenate([values, prepared.values("train")[: count - len(values)]])
+        features, source = values, "validation and train"
+    return values, {name: entry | {"source": source} for name, entry in compare(features, extractor).items()}
+
+
+def compare(features: NDArray[Any], extractor: Extractor) -> dict[str, Entry]:
+    """Distances of features `[N, D]` to those of the test set."""
+    reference = extractor.stored("test")
+    if extractor.is_identity:
+        return compare_vectors(features, reference)
+    return compare_images(features, reference, extractor=extractor.record)

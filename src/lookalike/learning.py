@@ -1,0 +1,142 @@
+"""Learns a family's weights: fits what can be fitted, trains what must be trained, at a data set's price."""
+
+import csv
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lookalike.config import ROOT, Config, target
+from lookalike.data import Prepared
+from lookalike.errors import UserError
+from lookalike.fingerprint import code_digest, fingerprint, source_of
+from lookalike.models import Fitted, Trainable
+from lookalike.models.build import save_weights
+
+Curves = dict[str, list[dict[str, float]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """What training left beside the weights: loss curves, previews by step, steps taken and what a step cost."""
+
+    curves: Curves
+    previews: dict[int, NDArray[Any]]
+    steps: int
+    images: int
+    flops: float
+
+
+class Previews:
+    """Passes losses and previews on to a view and keeps the previews."""
+
+    def __init__(self, view: Any, prepared: Prepared) -> None:
+        self.view, self.domain = view, prepared.domain
+        self.kept: dict[int, NDArray[Any]] = {}
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        self.view.metrics(values, step)
+
+    def samples(self, samples: NDArray[Any], step: int) -> None:
+        self.kept[step] = self.domain.to_values(samples)
+        self.view.samples(self.kept[step], step)
+
+
+def identity(config: Config, prepared: Prepared) -> dict[str, Any]:
+    """What a trained model's fingerprint is made of, and the fingerprint: known before training starts."""
+    model = target(config.model, package="lookalike.models")
+    source = source_of(model.__module__)
+    assert source is not None
+    configuration = {
+        "model": config.model,
+        "optimizer": config.optimizer and config.optimizer.model_dump(),
+        "preview": config.preview,
+        "data": {"name": config.data.name, "flops": config.data.flops, "batch_size": config.data.batch_size},
+        "budget": {"scale": config.budget.scale},
+        "trainer": config.trainer.model_dump(),
+        "seed": config.seed,
+    }
+    code = code_digest([ROOT / "pipelines" / "train.py", source])
+    return {
+        "fingerprint": fingerprint(configuration=configuration, data=prepared.digest, code=code),
+        "name": f"{config.data.name}-{config.model_name}",
+        "configuration": configuration,
+        "domain": dataclasses.asdict(prepared.domain),
+        "data_digest": prepared.digest,
+        "code_digest": code,
+    }
+
+
+def learn(model: Any, prepared: Prepared, config: Config, *, scratch: Path, view: Any) -> Learned:
+    """Fit or train a model in place.
+
+    Steps are the budget's operations over those of a step, so every trained family gets the same compute.
+
+    Raises:
+        UserError: the settings do not go with the family or the data.
+    """
+    torch.manual_seed(config.seed)
+    grid = prepared.grid("train")
+    if isinstance(model, Fitted):
+        if config.optimizer is not None:
+            raise UserError(f"optimizer: {config.model_name} needs no gradient descent; set it to null")
+        model.fit(torch.from_numpy(np.array(grid)))
+        return Learned({"train": [], "validation": []}, {}, steps=0, images=len(grid), flops=0.0)
+    assert isinstance(model, Trainable)
+    if config.optimizer is None:
+        raise UserError(f"optimizer=null: {config.model_name} is trained by gradient descent and needs its settings")
+    from lookalike.training import gather, operations_per_step, train
+
+    if config.data.batch_size > len(grid):
+        raise UserError(f"data.batch_size={config.data.batch_size}: the training set holds {len(grid)} observations")
+    cost = operations_per_step(model, gather((grid,), np.arange(config.data.batch_size)))
+    steps = max(1, round(config.data.flops * config.budget.scale / cost))
+    observer = Previews(view, prepared)
+    count = 48 if prepared.domain.kind == "image" else 500
+    curves = train(
+        model,
+        (grid,),
+        (prepared.grid("validation"),),
+        optimizer=config.optimizer,
+        steps=steps,
+        batch_size=config.data.batch_size,
+        trainer=config.trainer,
+        seed=config.seed,
+        scratch=scratch,
+        observer=observer,
+        preview=lambda: model.sample(count, **config.preview).cpu().numpy(),
+    )
+    return Learned(
+        curves, observer.kept, steps=steps, images=steps * config.data.batch_size, flops=float(cost) * steps
+    )
+
+
+def save(model: Any, learned: Learned, record: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Write weights, loss curves and previews; return the record of the trained model, complete."""
+    save_weights(model, folder / "weights.safetensors")
+    for split, rows in learned.curves.items():
+        write_curve(rows, folder / f"loss_{split}.csv")
+    np.savez(folder / "previews.npz", **{f"step_{step}": values for step, values in learned.previews.items()})
+    return record | {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "steps": learned.steps,
+        "flops": learned.flops,
+    }
+
+
+def write_curve(rows: list[dict[str, float]], path: Path) -> None:
+    """One line a measurement; a header alone where nothing was trained."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else ["step", "loss"])
+        writer.writeheader()
+        writer.writerows({k: v if k == "step" else f"{v:.6g}" for k, v in row.items()} for row in rows)
+
+
+
+def forget(scratch: Path) -> None:
+    """Delete the checkpoint of a run whose weights are in place."""
+    shutil.rmtree(scratch, ignore_errors=True)

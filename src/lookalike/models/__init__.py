@@ -1,0 +1,46 @@
+"""Generative models, a family a file. What the pipeline asks of one, by duck typing:
+
+`sample(n, **settings) -> [n, *shape]`
+    Integer grid points. Every family. Random numbers come from torch's global generator.
+`losses(x) -> {"loss": ..., ...}`
+    The objective for a batch of grid points `[N, *shape]`, in nats or squared units, averaged. Families that are
+    trained by gradient descent.
+`fit(x)`
+    Families that need none: `x` is the whole training set.
+`log_likelihood(x, **settings) -> [N]`
+    Nats an observation on the domain's integer grid, a function of each observation alone.
+`likelihood_kind: Kind | None`
+    What that number is; None where the family has no likelihood.
+
+A constructor takes the `domain` and what stands under `model:` in `conf/model/<family>.yaml`; `settings` are what
+stands under `sampling:` and `likelihood:` there.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from lookalike.likelihood import Kind
+
+
+@runtime_checkable
+class Generative(Protocol):
+    """Every family."""
+
+    likelihood_kind: Kind | None
+
+    def sample(self, n: int, **settings: Any) -> Tensor: ...
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """Families with one objective."""
+
+    def losses(self, x: Tensor) -> dict[str, Tensor]: ...
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """Families that need no gradient descent."""
+
+    def fit(self, x: Tensor) -> None: ...

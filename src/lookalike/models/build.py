@@ -1,0 +1,66 @@
+"""From a configuration section to a model, and between a model and its weights on disk."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from lookalike.config import Config, Section, arguments_of, check_arguments, target
+from lookalike.domain import Domain
+from lookalike.errors import UserError
+
+
+def build(section: Section, domain: Domain) -> Any:
+    """The model that a configuration's `model:` section describes, for a domain.
+
+    Raises:
+        UserError: an unknown target or key, or a value that the constructor's annotations exclude.
+    """
+    family = target(section, package="lookalike.models")
+    arguments = arguments_of(section)
+    check_arguments(family.__init__, arguments, section="model", given=("domain",))
+    return family(domain=domain, **arguments)
+
+
+def check_settings(model: Any, config: Config) -> None:
+    """Check the sections that are handed to `sample` and `log_likelihood` later, before any work."""
+    likelihood = config.likelihood
+    check_arguments(model.sample, config.preview, section="preview", given=("n",))
+    check_arguments(model.sample, config.sampling, section="sampling", given=("n",))
+    if (likelihood is None) != (model.likelihood_kind is None):
+        raise UserError(
+            f"likelihood={likelihood}: {type(model).__name__} has {model.likelihood_kind or 'no'} likelihood; "
+            f"give its settings, or null where there is none"
+        )
+    if likelihood is not None:
+        check_arguments(model.log_likelihood, likelihood, section="likelihood", given=("x",))
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write parameters and persistent buffers as safetensors."""
+    save_file({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, path)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Read weights into a model of the same configuration and domain, and set it to evaluation.
+
+    Raises:
+        UserError: the file is missing or damaged, or its tensors are of another model or domain.
+    """
+    if not path.is_file():
+        raise UserError(f"no weights in {path.parent}: run the train stage first")
+    try:
+        state = load_file(path)
+    except Exception as error:  # safetensors raises its own type, which has no public base
+        raise UserError(f"weights damaged: {path} ({error}). Train again") from None
+    own = model.state_dict()
+    for name in sorted(own.keys() | state.keys()):
+        ours, theirs = (tuple(s[name].shape) if name in s else None for s in (own, state))
+        if ours != theirs:
+            raise UserError(
+                f"weights of another model or domain: {path} has {name} of shape {theirs}, this configuration needs "
+                f"{ours}. Train again"
+            )
+    model.load_state_dict(state)
+    model.eval()

@@ -1,0 +1,88 @@
+"""Variational autoencoder: a code drawn from a normal prior, a decoder that says how likely each grid point is.
+
+    p(x) = ∫ N(z; 0, I) Π_d p(x_d | z) dz,   q(z | x) = N(z; μ(x), diag σ²(x))
+
+Training maximizes the evidence lower bound E_q[log p(x | z)] - KL(q(z | x) || p(z)) (Kingma & Welling, Auto-encoding
+variational Bayes, 2014, arXiv:1312.6114). Evaluation uses K codes at once, log 1/K Σ p(x | z) p(z) / q(z | x), a bound
+that tightens with K (Burda et al., Importance weighted autoencoders, 2016, arXiv:1509.00519). The decoder gives every
+dimension a mixture of discretized logistics, so the bound is one on the probability of the grid points themselves.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lookalike.domain import Domain
+from lookalike.errors import UserError
+from lookalike.likelihood import Kind, LogisticMixture, WorkingUnits, log_mean_exp, row_noise
+from lookalike.networks.conv import Decoder, Encoder
+from lookalike.networks.mlp import MLP
+
+
+class VAE(nn.Module):
+    """
+    Args:
+        domain: what one observation is.
+        components: logistics in each dimension's mixture.
+        image: `latent` (dimensions of the code), `widths` and `depth` of the convolutional nets.
+        vector: `latent` and `hidden` (layer widths of both networks).
+    """
+
+    likelihood_kind: ClassVar[Kind | None] = "lower bound"
+
+    def __init__(self, *, domain: Domain, components: int, image: dict[str, Any], vector: dict[str, Any]) -> None:
+        super().__init__()
+        if components < 1:
+            raise UserError(f"model.components={components}: a mixture needs at least one")
+        self.domain, self.components = domain, components
+        self.units = WorkingUnits(domain)
+        size = image if domain.kind == "image" else vector
+        self.latent: int = size["latent"]
+        if domain.kind == "image":
+            channels, height, width = domain.shape
+            net = {"shape": (channels, height, width), "widths": tuple(image["widths"]), "depth": image["depth"]}
+            self.encoder: nn.Module = Encoder(**net, features=2 * self.latent)
+            self.decoder: nn.Module = Decoder(**net, features=self.latent, out_channels=3 * components * channels)
+        else:
+            hidden = list(vector["hidden"])
+            self.encoder = MLP(inputs=domain.dimensions, hidden=hidden, outputs=2 * self.latent)
+            self.decoder = MLP(inputs=self.latent, hidden=hidden, outputs=3 * components * domain.dimensions)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of q(z | x), both `[N, latent]`."""
+        mean, log_std = self.encoder(self.units(x)).chunk(2, dim=1)
+        return mean, log_std.clamp(-7, 3)
+
+    def decode(self, z: Tensor) -> LogisticMixture:
+        """p(x | z) for codes `[N, latent]`."""
+        parameters = self.decoder(z).view(len(z), 3 * self.components, *self.domain.shape)
+        return LogisticMixture(parameters, self.units)
+
+    def losses(self, x: Tensor) -> dict[str, Tensor]:
+        """The negative evidence lower bound in nats a dimension, and its two parts."""
+        mean, log_std = self.encode(x)
+        z = mean + log_std.exp() * torch.randn_like(mean)
+        distortion = -self.decode(z).log_prob(x).flatten(1).sum(1).mean() / self.domain.dimensions
+        kl = 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std)
+        rate = kl.sum(1).mean() / self.domain.dimensions
+        return {"loss": distortion + rate, "distortion": distortion, "rate": rate}
+
+    def sample(self, n: int) -> Tensor:
+        """Codes from the prior, then grid points `[n, *shape]` from the decoder's distribution, int64."""
+        z = torch.randn(n, self.latent, device=self.units.scale.device)
+        return self.decode(z).sample()
+
+    def log_likelihood(self, x: Tensor, *, importance_samples: int) -> Tensor:
+        """The importance-weighted lower bound in nats `[N]`, with K = `importance_samples` codes a point."""
+        mean, log_std = self.encode(x)
+        noise = row_noise(x, (importance_samples, self.latent), distribution="normal", seed=0)
+        log_weights = []
+        for eps in noise.unbind(dim=1):
+            z = mean + log_std.exp() * eps
+            log_conditional = self.decode(z).log_prob(x).flatten(1).sum(1, dtype=torch.float64)
+            log_prior = -0.5 * (z**2).sum(1)
+            log_posterior = -0.5 * (eps**2).sum(1) - log_std.sum(1)
+            log_weights.append(log_conditional + log_prior - log_posterior)
+        return log_mean_exp(torch.stack(log_weights, dim=1), dim=1)
+

@@ -1,0 +1,31 @@
+"""Multilayer perceptrons for vectors."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from lookalike.networks.embeddings import FourierTime
+
+
+class MLP(nn.Sequential):
+    """Linear layers with SiLU between them: `[N, inputs]` to `[N, outputs]`."""
+
+    def __init__(self, *, inputs: int, hidden: list[int], outputs: int) -> None:
+        layers: list[nn.Module] = []
+        for before, after in pairwise([inputs, *hidden]):
+            layers += [nn.Linear(before, after), nn.SiLU()]
+        super().__init__(*layers, nn.Linear([inputs, *hidden][-1], outputs))
+
+
+class TimeMLP(nn.Module):
+    """A vector field on `[N, D]` that changes with the time `[N]`."""
+
+    def __init__(self, *, dimensions: int, hidden: list[int]) -> None:
+        super().__init__()
+        self.time = FourierTime(width=hidden[0], features=8, highest=4.0)
+        self.layers = MLP(inputs=dimensions + hidden[0], hidden=hidden, outputs=dimensions)
+
+    def forward(self, y: Tensor, t: Tensor) -> Tensor:
+        field: Tensor = self.layers(torch.cat([y, self.time(t)], dim=1))
+        return field

@@ -1,0 +1,55 @@
+"""Ordinary differential equations from t = 0 to t = 1 or back, by torchdiffeq."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+
+from lookalike.errors import UserError
+
+FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")
+Solver = Literal["euler", "midpoint", "heun2", "heun3", "rk4", "bosh3", "dopri5", "dopri8"]
+"""The first five take `steps` and treat every point of a batch alone; the others adapt their steps to a `tolerance`
+on the error of the whole batch."""
+
+
+def check_solver(solver: Solver, *, steps: int | None, tolerance: float | None) -> None:
+    """Raise a UserError unless a solver has the one setting that it needs."""
+    if solver in FIXED and (steps is None or tolerance is not None):
+        raise UserError(f"solver={solver}, steps={steps}, tolerance={tolerance}: it takes steps and no tolerance")
+    if solver not in FIXED and (tolerance is None or steps is not None):
+        raise UserError(f"solver={solver}, steps={steps}, tolerance={tolerance}: it takes a tolerance and no steps")
+
+
+def integrate(
+    field: Callable[[torch.Tensor, Any], Any],
+    start: Any,
+    *,
+    solver: Solver,
+    steps: int | None,
+    tolerance: float | None,
+    device: torch.device,
+    reverse: bool = False,
+) -> Any:
+    """Carry `start` (a tensor or a tuple of tensors) along dy/dt = field(t, y); return where it ends.
+
+    Args:
+        field: of the time (a scalar tensor) and the state.
+        start: the state at t = 0, or at t = 1 if `reverse`.
+        solver: a method of torchdiffeq.
+        steps: equal steps of a fixed-step solver.
+        tolerance: relative and absolute, of an adaptive solver.
+        device: of the times.
+        reverse: from t = 1 to t = 0.
+    """
+    from torchdiffeq import odeint
+
+    check_solver(solver, steps=steps, tolerance=tolerance)
+    times = torch.linspace(0.0, 1.0, (steps or 1) + 1, device=device)
+    if reverse:
+        times = times.flip(0)
+    if tolerance is None:
+        path = odeint(field, start, times, method=solver)
+    else:
+        path = odeint(field, start, times, method=solver, rtol=tolerance, atol=tolerance)
+    return tuple(part[-1] for part in path) if isinstance(path, tuple) else path[-1]

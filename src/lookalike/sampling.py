@@ -1,0 +1,61 @@
+"""Draws samples from any family, a batch at a time, and keeps them on the data's own grid."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lookalike.domain import Domain
+from lookalike.errors import UserError
+from lookalike.progress import progress
+
+
+@torch.inference_mode()
+def draw(
+    model: Any, domain: Domain, *, samples: int, batch_size: int, seed: int, settings: dict[str, Any]
+) -> NDArray[Any]:
+    """Values `[samples, *shape]` drawn from a model; only one batch at a time is in the model's hands.
+
+    Raises:
+        UserError: the model left its domain's shape or grid.
+    """
+    values = np.empty((samples, *domain.shape), dtype=domain.dtype)
+    torch.manual_seed(seed)
+    with progress(range(0, samples, batch_size), "sampling", unit="batch") as starts:
+        for start in starts:
+            count = min(batch_size, samples - start)
+            grid = model.sample(count, **settings)
+            if tuple(grid.shape) != (count, *domain.shape) or grid.is_floating_point():
+                raise UserError(f"{type(model).__name__} sampled {grid.dtype} of shape {tuple(grid.shape)}")
+            if grid.min() < 0 or grid.max() >= domain.levels:
+                raise UserError(f"{type(model).__name__} sampled outside the grid of {domain.levels} levels")
+            values[start : start + count] = domain.to_values(grid.cpu().numpy())
+    return values
+
+
+def load_samples(path: Path, domain: Domain) -> NDArray[Any]:
+    """The array `samples` of a file that `sample`, or anything else, wrote; checked against the domain.
+
+    Raises:
+        UserError: no such file, no such array, another shape or type, NaN, or values off the grid.
+    """
+    if not path.is_file():
+        raise UserError(f"no samples in {path}: run the sample stage first")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if "samples" not in file:
+                raise UserError(f"{path}: no array named 'samples', only {', '.join(file) or 'nothing'}")
+            samples: NDArray[Any] = file["samples"]
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive raises whatever its first bad byte makes of it
+        raise UserError(f"samples damaged: {path} ({error}). Run the sample stage again") from None
+    try:
+        domain.to_grid(samples)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if not len(samples):
+        raise UserError(f"{path}: it holds no samples")
+    return samples

@@ -1,0 +1,136 @@
+"""What every stage script shares: the command line, the places of a cell, whole outputs or none, cost, exit codes."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from lookalike.config import ROOT, Config, choices, compose, compose_unchecked, groups
+from lookalike.errors import UserError
+
+INTERRUPTED = 130
+
+
+class Cell:
+    """Where the stages of one data set and one model keep what they make."""
+
+    def __init__(self, config: Config) -> None:
+        data = config.path("artifacts") / config.data.name
+        self.prepared = data / "prepared"
+        self.features = data / "features"
+        self.real = data / "real"
+        self.train = data / config.model_name / "train"
+        self.sample = data / config.model_name / "sample"
+        self.evaluate = data / config.model_name / "evaluate"
+
+
+class Cost:
+    """What a stage's own work took. It never repeats exactly, so it stands in a file of its own.
+
+    `process_seconds` counts from the start of the process, `startup_seconds` up to the start of the work.
+    """
+
+    def __init__(self) -> None:
+        self.record: dict[str, Any] = {}
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Time a block of training, sampling or scoring; several blocks add up."""
+        start = time.monotonic()
+        self.record.setdefault("startup_seconds", round(since_process_start(), 3))
+        try:
+            yield
+        finally:
+            spent = self.record.get("work_seconds", 0.0) + time.monotonic() - start
+            self.record["work_seconds"] = round(spent, 3)
+
+    def save(self, folder: Path, **more: float) -> None:
+        """Write `cost.json`."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        self.record |= {name: round(value, 3) for name, value in more.items()}
+        self.record |= {"process_seconds": round(since_process_start(), 3), "peak_memory_mb": round(peak, 1)}
+        write_json(folder / "cost.json", self.record)
+
+
+def since_process_start() -> float:
+    """Seconds since this process was started, imports included."""
+    return time.time() - psutil.Process().create_time()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Indented JSON with a final newline; NaN and infinity are refused."""
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder` that takes its place when the block succeeds and vanishes when it fails.
+
+    Raises:
+        UserError: the place can't be written to; raised before the block runs.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.exists() and not os.access(folder, os.W_OK):
+            raise PermissionError(13, "Permission denied", str(folder))
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        draft.chmod(0o755)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from None
+    try:
+        yield draft
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+        if folder.exists():
+            folder.rename(old / folder.name)
+        draft.rename(folder)
+        shutil.rmtree(old)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def usage(main: Callable[[Config], None]) -> str:
+    """What `--help` prints."""
+    script = Path(sys.argv[0]).name
+    lines = [(sys.modules[main.__module__].__doc__ or "").strip(), ""]
+    lines += [f"usage: python pipelines/{script} [GROUP=CHOICE ...] [KEY=VALUE ...]", ""]
+    lines += [f"  {group}=  {', '.join(choices(group))}" for group in groups()]
+    lines += ["", "Any key of the configuration can be set, such as seed=1 or optimizer.lr=1e-3.", ""]
+    lines += ["  --cfg   print the whole composed configuration and stop", "  --help  this page"]
+    return "\n".join(lines)
+
+
+def run(main: Callable[[Config], None]) -> None:
+    """Run a stage with the overrides on the command line; leave with 0, 1 (an error) or 130 (interrupted)."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if "--help" in sys.argv or "-h" in sys.argv:
+            print(usage(main))
+            return
+        if ROOT != Path(sys.argv[0]).resolve().parents[1]:
+            raise UserError(f"the installed package is that of {ROOT}: run `pip install -e .` in this checkout")
+        overrides = sys.argv[1:]
+        if "--cfg" in overrides:
+            from omegaconf import OmegaConf
+
+            print(OmegaConf.to_yaml(compose_unchecked([item for item in overrides if item != "--cfg"])))
+            return
+        main(compose(overrides))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        traceback.print_exc() if error.filename is None else None
+        sys.exit(f"error: {error.strerror}: {error.filename}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)

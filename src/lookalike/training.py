@@ -1,0 +1,293 @@
+"""Training by gradient descent: the only user of Lightning.
+
+Training is a function of the configuration and the data alone. The batch of a step and the random numbers in it
+follow from the seed and the step's number, so a run that was killed goes on from its last checkpoint to the same
+bytes.
+"""
+
+import copy
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from lookalike.config import Optimizer, Trainer
+from lookalike.errors import UserError
+from lookalike.progress import progress
+
+Batch = tuple[Tensor, ...]
+Arrays = tuple[NDArray[Any], ...]
+
+
+class Observer(Protocol):
+    """Who is told of training while it runs."""
+
+    def metrics(self, values: dict[str, float], step: int) -> None: ...
+
+    def samples(self, samples: NDArray[Any], step: int) -> None: ...
+
+
+class Silent:
+    """An observer that keeps nothing."""
+
+    def metrics(self, values: dict[str, float], step: int) -> None: ...
+
+    def samples(self, samples: NDArray[Any], step: int) -> None: ...
+
+
+def gather(arrays: Arrays, rows: NDArray[np.int64]) -> Batch:
+    """The given rows of each array, as tensors."""
+    return tuple(torch.from_numpy(array[rows]) for array in arrays)
+
+
+class Batches(IterableDataset[Batch]):
+    """An endless stream of shuffled batches that can start at any step: epoch e is permutation (seed, e)."""
+
+    def __init__(self, arrays: Arrays, *, batch_size: int, seed: int, first_step: int, steps: int) -> None:
+        self.arrays, self.batch_size, self.seed = arrays, batch_size, seed
+        self.first_step, self.steps = first_step, steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        per_epoch = len(self.arrays[0]) // self.batch_size
+        epoch, order = -1, np.empty(0, dtype=np.int64)
+        for step in range(self.first_step, self.steps):
+            if step // per_epoch != epoch:
+                epoch = step // per_epoch
+                order = np.random.default_rng([self.seed, epoch]).permutation(len(self.arrays[0]))
+            start = step % per_epoch * self.batch_size
+            yield gather(self.arrays, order[start : start + self.batch_size])
+
+
+class Learner(pl.LightningModule):
+    """A module with `losses`, its optimizer, and the seed that every step's random numbers follow from."""
+
+    def __init__(self, model: nn.Module, *, optimizer: Optimizer, steps: int, seed: int) -> None:
+        super().__init__()
+        self.model, self.settings, self.steps, self.seed = model, optimizer, steps, seed
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; weight decay on matrices and kernels, none on biases, gains and the like."""
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.settings.weight_decay},
+                {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=self.settings.lr,
+            betas=(0.9, 0.99),
+            fused=True,
+        )
+        warmup = max(1.0, self.settings.warmup * self.steps)
+
+        def schedule(step: int) -> float:
+            return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        torch.manual_seed(self.seed * 2**32 + self.global_step)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = self.model.losses(*batch)  # type: ignore[operator]
+        if not torch.isfinite(losses["loss"]):
+            raise UserError(
+                f"the loss is {losses['loss'].item()} at step {self.global_step}: a smaller optimizer.lr or "
+                f"optimizer.clip is the usual cure"
+            )
+        return {name: loss if name == "loss" else loss.detach() for name, loss in losses.items()}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        torch.manual_seed(batch_idx)
+        losses: dict[str, Tensor] = self.model.losses(*batch)  # type: ignore[operator]
+        return losses
+
+
+class Record(Callback):
+    """Keeps the loss curves and tells the observer; runs after weight averaging has put the averaged weights in."""
+
+    def __init__(self, *, steps: int, every: int, observer: Observer, preview: Callable[[], NDArray[Any]] | None,
+                 previews: int) -> None:
+        self.steps, self.every, self.observer, self.preview = steps, every, observer, preview
+        checks = -(-steps // every)
+        self.preview_at = {round((i + 1) * checks / previews) * every for i in range(previews)} if previews else set()
+        self.train_rows: list[dict[str, float]] = []
+        self.validation_rows: list[dict[str, float]] = []
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+        self.validation: list[dict[str, Tensor]] = []
+        self.log_every = max(1, steps // 100)
+        self.bar: Any = None
+        self.told = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.bar = progress(range(self.steps), "training", total=self.steps, unit="step")
+        self.bar.update(trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.bar.update(1)
+        for name, value in outputs.items():
+            self.sums[name] = self.sums.get(name, torch.zeros(())) + value.detach().cpu()
+        self.count += 1
+        step = trainer.global_step
+        if step % self.log_every == 0 or step == self.steps:
+            means = {name: float(total) / self.count for name, total in self.sums.items()}
+            self.sums, self.count = {}, 0
+            self.train_rows.append({"step": step} | means)
+            self.bar.set_postfix(loss=f"{means['loss']:.4g}")
+            self.observer.metrics({f"train/{name}": value for name, value in means.items()}, step)
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.preview is not None and trainer.global_step in self.preview_at:
+            torch.manual_seed(0)
+            self.observer.samples(self.preview(), trainer.global_step)
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self.validation.append({name: value.detach().cpu() * len(batch[0]) for name, value in outputs.items()}
+                               | {"": torch.tensor(float(len(batch[0])))})
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        totals = {name: float(sum(row[name] for row in self.validation)) for name in self.validation[0]}
+        self.validation = []
+        means = {name: total / totals[""] for name, total in totals.items() if name}
+        self.validation_rows.append({"step": trainer.global_step} | means)
+        self.observer.metrics({f"validation/{name}": value for name, value in means.items()}, trainer.global_step)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"train": self.train_rows, "validation": self.validation_rows, "sums": self.sums, "count": self.count}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.train_rows, self.validation_rows = list(state_dict["train"]), list(state_dict["validation"])
+        self.sums, self.count = dict(state_dict["sums"]), state_dict["count"]
+
+
+def operations_per_step(model: nn.Module, batch: Batch) -> int:
+    """Floating-point operations of one forward and backward pass over a batch, by torch's own counter.
+
+    It counts matrix products and convolutions, two operations a multiply-add.
+    """
+    twin = copy.deepcopy(model)
+    with torch.random.fork_rng(), FlopCounterMode(display=False) as counter:
+        twin.losses(*batch)["loss"].backward()  # type: ignore[operator]
+    return int(counter.get_total_flops())
+
+
+def set_threads(threads: int | None) -> None:
+    """Use as many threads as there are cores, or as many as are asked for."""
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+
+
+def train(
+    model: nn.Module,
+    arrays: Arrays,
+    validation: Arrays,
+    *,
+    optimizer: Optimizer,
+    steps: int,
+    batch_size: int,
+    trainer: Trainer,
+    seed: int,
+    scratch: Path,
+    observer: Observer,
+    preview: Callable[[], NDArray[Any]] | None,
+) -> dict[str, list[dict[str, float]]]:
+    """Train a module with `losses(*batch)` in place.
+
+    Args:
+        model: trained in place; with averaging on, it ends with the averaged weights.
+        arrays: what a batch is cut from, each `[N, ...]`.
+        validation: the same of the validation split; its losses are measured `trainer.checks` times.
+        optimizer, trainer: settings.
+        steps: optimizer steps.
+        batch_size: rows a step.
+        seed: everything random follows from it.
+        scratch: a folder for the last checkpoint, named by the run's fingerprint: what is found there is gone on from.
+        observer: told of losses and previews as they come.
+        preview: draws a few samples, or None.
+
+    Returns:
+        Loss curves: rows with `step` and each loss, under "train" and "validation".
+
+    Raises:
+        UserError: the batch is larger than the data, or the loss is not finite.
+        KeyboardInterrupt: the user stopped it; the last checkpoint stays in `scratch`.
+    """
+    if batch_size > len(arrays[0]):
+        raise UserError(f"batch size {batch_size} is larger than the training set of {len(arrays[0])}")
+    set_threads(trainer.threads)
+    quiet()
+    every = max(1, steps // trainer.checks)
+    checkpoint = scratch / "last.ckpt"
+    resume = torch.load(checkpoint, weights_only=True, map_location="cpu") if checkpoint.is_file() else None
+    first_step = int(resume["global_step"]) if resume else 0
+    if resume:
+        print(f"going on from step {first_step} of {steps}")
+    stream = Batches(arrays, batch_size=batch_size, seed=seed, first_step=first_step, steps=steps)
+    points = np.arange(min(trainer.validation_points, len(validation[0])))
+    held_out = [gather(validation, part) for part in np.array_split(points, -(-len(points) // trainer.batch_size))]
+    record = Record(steps=steps, every=every, observer=observer, preview=preview, previews=trainer.previews)
+    callbacks: list[Callback] = [record]
+    if optimizer.average:
+        callbacks.insert(0, EMAWeightAveraging(decay=max(0.0, 1 - 1 / (optimizer.average * steps))))
+    callbacks.append(
+        ModelCheckpoint(dirpath=scratch, filename="last", every_n_train_steps=every, save_top_k=1,
+                        enable_version_counter=False)
+    )
+    lightning = pl.Trainer(
+        accelerator=trainer.accelerator,
+        devices=trainer.devices,
+        precision=trainer.precision,
+        max_steps=steps,
+        max_epochs=-1,
+        val_check_interval=every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        gradient_clip_val=optimizer.clip,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        deterministic=True,
+        inference_mode=False,
+        default_root_dir=scratch,
+    )
+    learner = Learner(model, optimizer=optimizer, steps=steps, seed=seed)
+    loaders = DataLoader(stream, batch_size=None), DataLoader(held_out, batch_size=None)  # type: ignore[arg-type]
+    try:
+        lightning.fit(learner, *loaders, ckpt_path=checkpoint if resume else None, weights_only=True)
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    if lightning.interrupted:
+        raise KeyboardInterrupt
+    model.eval()
+    return {"train": record.train_rows, "validation": record.validation_rows}
+
+
+def quiet() -> None:
+    """Silence what Lightning says at every start; a warning that matters to a user is our own."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    for message in (".*does not have many workers.*", ".*exists and is not empty.*", ".*mid-epoch.*", ".*litlogger.*",
+                    ".*not writable.*", ".*treespec.*", ".*GPU available but not used.*"):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,14 +1,13 @@
 """Score a trained model and its samples: `python pipelines/evaluate.py data=mnist model=vae`."""
 
-import numpy as np
-
 from lookalike import evaluation, views
+from lookalike.arrays import save_arrays
 from lookalike.config import Config
 from lookalike.data import Prepared
 from lookalike.extractor import Extractor
 from lookalike.models.build import check_settings
 from lookalike.sampling import load_samples
-from lookalike.stage import Cell, Cost, run, writing, write_json
+from lookalike.stage import Cell, Cost, run, write_json, writing
 from lookalike.trained import Trained
 
 
@@ -23,7 +22,7 @@ def main(config: Config) -> None:
         with cost.work():
             metrics, details = evaluation.score(trained.model, samples, prepared, extractor, config)
         write_json(folder / "metrics.json", metrics)
-        np.savez_compressed(folder / "details.npz", **details)
+        save_arrays(folder / "details.npz", details)
         cost.save(folder)
         view.record("evaluate", folder)
 

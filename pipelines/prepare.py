@@ -18,8 +18,10 @@ def main(config: Config) -> None:
         save_picture(raw.values["train"], raw.domain, folder / "summary.png", title=f"{raw.domain.name}: training data")
     print(f"{summary['name']}: as expected ({', '.join(summary['expected'])})")
     for split, found in summary["splits"].items():
-        print(f"  {split}: {found['count']} observations, {found['minimum']:g} to {found['maximum']:g}, "
-              f"mean {found['mean']:g} ± {found['standard_deviation']:g}")
+        print(
+            f"  {split}: {found['count']} observations, {found['minimum']:g} to {found['maximum']:g}, "
+            f"mean {found['mean']:g} ± {found['standard_deviation']:g}"
+        )
 
 
 if __name__ == "__main__":

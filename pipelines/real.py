@@ -1,13 +1,12 @@
-"""Score real data outside the test set as a model would be, the row that nobody beats: `python pipelines/real.py data=mnist`."""
-
-import numpy as np
+"""Score real data outside the test set, the row that nobody beats: `python pipelines/real.py data=mnist`."""
 
 from lookalike import evaluation
+from lookalike.arrays import save_arrays
 from lookalike.config import Config
 from lookalike.data import Prepared
 from lookalike.extractor import Extractor
 from lookalike.pictures import save_picture
-from lookalike.stage import Cell, Cost, run, writing, write_json
+from lookalike.stage import Cell, Cost, run, write_json, writing
 
 
 def main(config: Config) -> None:
@@ -18,7 +17,7 @@ def main(config: Config) -> None:
         with cost.work():
             values, metrics = evaluation.score_real(prepared, extractor, count=config.budget.samples)
         write_json(folder / "metrics.json", metrics)
-        np.savez_compressed(folder / "samples.npz", samples=values)
+        save_arrays(folder / "samples.npz", {"samples": values})
         save_picture(values, prepared.domain, folder / "samples.png", title=f"{prepared.domain.name}: real data")
         cost.save(folder)
 

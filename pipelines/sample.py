@@ -1,8 +1,7 @@
 """Draw samples from a trained model: `python pipelines/sample.py data=mnist model=vae`."""
 
-import numpy as np
-
 from lookalike import views
+from lookalike.arrays import save_arrays
 from lookalike.config import Config
 from lookalike.data import Prepared
 from lookalike.models.build import check_settings
@@ -19,9 +18,15 @@ def main(config: Config) -> None:
     check_settings(trained.model, config)
     with writing(cell.sample) as folder, views.opened(config, trained.record) as view:
         with cost.work():
-            samples = draw(trained.model, domain, samples=count, batch_size=config.trainer.batch_size,
-                           seed=config.seed, settings=config.sampling)
-        np.savez_compressed(folder / "samples.npz", samples=samples)
+            samples = draw(
+                trained.model,
+                domain,
+                samples=count,
+                batch_size=config.trainer.batch_size,
+                seed=config.seed,
+                settings=config.sampling,
+            )
+        save_arrays(folder / "samples.npz", {"samples": samples})
         save_picture(samples, domain, folder / "samples.png", title=f"{trained.record['name']}: samples")
         cost.save(folder, samples_per_second=count / cost.record["work_seconds"])
         view.record("sample", folder)

@@ -4,13 +4,13 @@ from lookalike import learning, views
 from lookalike.config import Config
 from lookalike.data import Prepared
 from lookalike.models.build import build, check_settings
-from lookalike.stage import Cell, Cost, run, writing, write_json
+from lookalike.stage import Cell, Cost, run, write_json, writing
 
 
 def main(config: Config) -> None:
     cell, cost = Cell(config), Cost()
     prepared = Prepared(cell.prepared)
-    model = build(config.model, prepared.domain)
+    model = build(config.model, prepared.domain, seed=config.seed)
     check_settings(model, config)
     record = learning.identity(config, prepared)
     scratch = config.path("scratch") / record["fingerprint"]

@@ -246,7 +246,7 @@ def check_arguments(function: Callable[..., Any], arguments: Section, *, section
     try:
         schema.model_validate(arguments)
     except pydantic.ValidationError as error:
-        known = {name: None for name in wanted} | arguments
+        known = dict.fromkeys(wanted) | arguments
         raise UserError(explain_validation(error, known, prefix=f"{section}.")) from None
 
 

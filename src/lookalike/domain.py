@@ -65,7 +65,8 @@ class Domain:
         if self.kind == "image":
             return grid.astype(self.dtype)
         decimals = max(0, *(-math.floor(math.log10(step)) for step in self.step))
-        return np.round(np.asarray(self.low) + np.asarray(self.step) * grid, decimals).astype(self.dtype)
+        values: Array = np.round(np.asarray(self.low) + np.asarray(self.step) * grid, decimals)
+        return values.astype(self.dtype)
 
     def to_grid(self, values: Array) -> Array:
         """Values `[N, *shape]` to grid points: uint8 for images, int64 for vectors.
@@ -74,7 +75,9 @@ class Domain:
             UserError: the values have another shape or type, are not finite, or do not lie on the grid.
         """
         if values.ndim != len(self.shape) + 1 or values.shape[1:] != self.shape:
-            raise UserError(f"{self.name}: expected an array [N, {', '.join(map(str, self.shape))}], got {values.shape}")
+            raise UserError(
+                f"{self.name}: expected an array [N, {', '.join(map(str, self.shape))}], got {values.shape}"
+            )
         if values.dtype != self.dtype:
             raise UserError(f"{self.name}: expected values of type {self.dtype}, got {values.dtype}")
         if self.kind == "image":
@@ -84,7 +87,7 @@ class Domain:
         if not np.isfinite(values).all():
             raise UserError(f"{self.name}: {int((~np.isfinite(values)).sum())} values are NaN or infinite")
         exact = (values - np.asarray(self.low)) / np.asarray(self.step)
-        grid = np.round(exact).astype(np.int64)
+        grid: Array = np.round(exact).astype(np.int64)
         off = (np.abs(exact - grid) > 1e-3) | (grid < 0) | (grid >= self.levels)
         if off.any():
             raise UserError(
@@ -98,7 +101,8 @@ class Domain:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Domain":
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(**arguments)
 
     @classmethod
     def load(cls, path: Path) -> "Domain":

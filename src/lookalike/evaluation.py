@@ -72,7 +72,7 @@ def operations_per_point(model: Any, grid: NDArray[Any], settings: dict[str, Any
     pair = torch.from_numpy(np.ascontiguousarray(grid[:2]))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.log_likelihood(pair, **settings)
-    return counter.get_total_flops() / len(pair)
+    return float(counter.get_total_flops()) / len(pair)
 
 
 @torch.no_grad()
@@ -109,8 +109,13 @@ def compare_vectors(samples: NDArray[Any], reference: NDArray[Any]) -> dict[str,
     from lookalike.metrics.marginal import BOOTSTRAPS, kolmogorov_smirnov, wasserstein_1
 
     metrics = {"wasserstein_1": wasserstein_1, "kolmogorov_smirnov": kolmogorov_smirnov}
-    protocol = {"samples": len(samples), "reference": "test", "reference_count": len(reference), "extractor": "values",
-                "error_of": f"samples, bootstrap of {BOOTSTRAPS}"}
+    protocol = {
+        "samples": len(samples),
+        "reference": "test",
+        "reference_count": len(reference),
+        "extractor": "values",
+        "error_of": f"samples, bootstrap of {BOOTSTRAPS}",
+    }
     return {
         name: {**dict(zip(("value", "error"), metric(samples, reference), strict=True)), **protocol}
         for name, metric in metrics.items()
@@ -163,9 +168,7 @@ def score(
     return entries | compare(features, extractor), details
 
 
-def score_real(
-    prepared: Prepared, extractor: Extractor, *, count: int
-) -> tuple[NDArray[Any], dict[str, Entry]]:
+def score_real(prepared: Prepared, extractor: Extractor, *, count: int) -> tuple[NDArray[Any], dict[str, Entry]]:
     """Score real data outside the test set: the values used `[N, *shape]` and their metrics.
 
     Held-out data come first; a data set too small to hold out as many as asked for adds its training data.

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lookalike.arrays import save_arrays
 from lookalike.config import ROOT, Config, target
 from lookalike.data import Prepared
 from lookalike.errors import UserError
@@ -86,19 +87,27 @@ def learn(model: Any, prepared: Prepared, config: Config, *, scratch: Path, view
             raise UserError(f"optimizer: {config.model_name} needs no gradient descent; set it to null")
         model.fit(torch.from_numpy(np.array(grid)))
         return Learned({"train": [], "validation": []}, {}, steps=0, images=len(grid), flops=0.0)
-    assert isinstance(model, Trainable)
+    return train_at_price(model, prepared, config, scratch=scratch, view=view)
+
+
+def train_at_price(model: Any, prepared: Prepared, config: Config, *, scratch: Path, view: Any) -> Learned:
+    """Train a model by gradient descent for as many steps as the budget pays for."""
+    if not isinstance(model, Trainable):
+        raise UserError(f"{config.model_name}: a family needs `losses` or `fit`, see lookalike.models")
     if config.optimizer is None:
         raise UserError(f"optimizer=null: {config.model_name} is trained by gradient descent and needs its settings")
+    network: Any = model
+    grid = prepared.grid("train")
     from lookalike.training import gather, operations_per_step, train
 
     if config.data.batch_size > len(grid):
         raise UserError(f"data.batch_size={config.data.batch_size}: the training set holds {len(grid)} observations")
-    cost = operations_per_step(model, gather((grid,), np.arange(config.data.batch_size)))
+    cost = operations_per_step(network, gather((grid,), np.arange(config.data.batch_size)))
     steps = max(1, round(config.data.flops * config.budget.scale / cost))
     observer = Previews(view, prepared)
     count = 48 if prepared.domain.kind == "image" else 500
     curves = train(
-        model,
+        network,
         (grid,),
         (prepared.grid("validation"),),
         optimizer=config.optimizer,
@@ -108,11 +117,9 @@ def learn(model: Any, prepared: Prepared, config: Config, *, scratch: Path, view
         seed=config.seed,
         scratch=scratch,
         observer=observer,
-        preview=lambda: model.sample(count, **config.preview).cpu().numpy(),
+        preview=lambda: network.sample(count, **config.preview).cpu().numpy(),
     )
-    return Learned(
-        curves, observer.kept, steps=steps, images=steps * config.data.batch_size, flops=float(cost) * steps
-    )
+    return Learned(curves, observer.kept, steps=steps, images=steps * config.data.batch_size, flops=float(cost) * steps)
 
 
 def save(model: Any, learned: Learned, record: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -120,7 +127,7 @@ def save(model: Any, learned: Learned, record: dict[str, Any], folder: Path) -> 
     save_weights(model, folder / "weights.safetensors")
     for split, rows in learned.curves.items():
         write_curve(rows, folder / f"loss_{split}.csv")
-    np.savez(folder / "previews.npz", **{f"step_{step}": values for step, values in learned.previews.items()})
+    save_arrays(folder / "previews.npz", {f"step_{step}": values for step, values in learned.previews.items()})
     return record | {
         "parameters": sum(p.numel() for p in model.parameters()),
         "steps": learned.steps,
@@ -134,7 +141,6 @@ def write_curve(rows: list[dict[str, float]], path: Path) -> None:
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["step", "loss"])
         writer.writeheader()
         writer.writerows({k: v if k == "step" else f"{v:.6g}" for k, v in row.items()} for row in rows)
-
 
 
 def forget(scratch: Path) -> None:

@@ -1,6 +1,6 @@
 """Types that say which values a setting may take; `lookalike.config` checks them before any work starts."""
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from annotated_types import Ge, Gt, Lt, MinLen
 
@@ -13,3 +13,11 @@ Fraction = Annotated[float, Gt(0), Lt(1)]
 Share = Annotated[float, Ge(0), Lt(1)]
 """From 0 to below 1."""
 Widths = Annotated[list[PositiveInt], MinLen(1)]
+
+T = TypeVar("T", bound=type)
+
+
+def settings(cls: T) -> T:
+    """Marks a TypedDict as a group of settings: an unknown key in it is an error, as at the top."""
+    setattr(cls, "__pydantic_config__", {"extra": "forbid", "strict": True})  # noqa: B010
+    return cls

@@ -117,7 +117,7 @@ def run(main: Callable[[Config], None]) -> None:
         if "--help" in sys.argv or "-h" in sys.argv:
             print(usage(main))
             return
-        if ROOT != Path(sys.argv[0]).resolve().parents[1]:
+        if Path(sys.argv[0]).resolve().parents[1] != ROOT:
             raise UserError(f"the installed package is that of {ROOT}: run `pip install -e .` in this checkout")
         overrides = sys.argv[1:]
         if "--cfg" in overrides:

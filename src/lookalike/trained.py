@@ -29,7 +29,7 @@ class Trained:
                 f"weights of another domain: {folder} was trained on {describe(trained_on)}, the data are "
                 f"{describe(domain)}. Train again"
             )
-        self.model = build(self.record["configuration"]["model"], domain)
+        self.model = build(self.record["configuration"]["model"], domain, seed=0)
         load_weights(self.model, folder / "weights.safetensors")
 
 

@@ -119,8 +119,9 @@ class Learner(pl.LightningModule):
 class Record(Callback):
     """Keeps the loss curves and tells the observer; runs after weight averaging has put the averaged weights in."""
 
-    def __init__(self, *, steps: int, every: int, observer: Observer, preview: Callable[[], NDArray[Any]] | None,
-                 previews: int) -> None:
+    def __init__(
+        self, *, steps: int, every: int, observer: Observer, preview: Callable[[], NDArray[Any]] | None, previews: int
+    ) -> None:
         self.steps, self.every, self.observer, self.preview = steps, every, observer, preview
         checks = -(-steps // every)
         self.preview_at = {round((i + 1) * checks / previews) * every for i in range(previews)} if previews else set()
@@ -158,11 +159,18 @@ class Record(Callback):
             self.observer.samples(self.preview(), trainer.global_step)
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self.validation.append({name: value.detach().cpu() * len(batch[0]) for name, value in outputs.items()}
-                               | {"": torch.tensor(float(len(batch[0])))})
+        self.validation.append(
+            {name: value.detach().cpu() * len(batch[0]) for name, value in outputs.items()}
+            | {"": torch.tensor(float(len(batch[0])))}
+        )
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         totals = {name: float(sum(row[name] for row in self.validation)) for name in self.validation[0]}
@@ -252,8 +260,9 @@ def train(
     if optimizer.average:
         callbacks.insert(0, EMAWeightAveraging(decay=max(0.0, 1 - 1 / (optimizer.average * steps))))
     callbacks.append(
-        ModelCheckpoint(dirpath=scratch, filename="last", every_n_train_steps=every, save_top_k=1,
-                        enable_version_counter=False)
+        ModelCheckpoint(
+            dirpath=scratch, filename="last", every_n_train_steps=every, save_top_k=1, enable_version_counter=False
+        )
     )
     lightning = pl.Trainer(
         accelerator=trainer.accelerator,
@@ -274,7 +283,8 @@ def train(
         default_root_dir=scratch,
     )
     learner = Learner(model, optimizer=optimizer, steps=steps, seed=seed)
-    loaders = DataLoader(stream, batch_size=None), DataLoader(held_out, batch_size=None)  # type: ignore[arg-type]
+    sources: tuple[Any, ...] = (stream, held_out)
+    loaders = [DataLoader(source, batch_size=None) for source in sources]
     try:
         lightning.fit(learner, *loaders, ckpt_path=checkpoint if resume else None, weights_only=True)
     except SystemExit:
@@ -288,6 +298,13 @@ def train(
 def quiet() -> None:
     """Silence what Lightning says at every start; a warning that matters to a user is our own."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    for message in (".*does not have many workers.*", ".*exists and is not empty.*", ".*mid-epoch.*", ".*litlogger.*",
-                    ".*not writable.*", ".*treespec.*", ".*GPU available but not used.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        ".*mid-epoch.*",
+        ".*litlogger.*",
+        ".*not writable.*",
+        ".*treespec.*",
+        ".*GPU available but not used.*",
+    ):
         warnings.filterwarnings("ignore", message=message)

@@ -43,9 +43,7 @@ def read(folder: Path, *, validation: int, seed: int) -> Raw:
         validation: images held out of the 60,000 training images, at random.
         seed: of that choice.
     """
-    arrays: dict[str, Any] = {
-        name: read_idx(folder / f"{name}.gz", md5) for name, md5 in MD5_OF_UNCOMPRESSED.items()
-    }
+    arrays: dict[str, Any] = {name: read_idx(folder / f"{name}.gz", md5) for name, md5 in MD5_OF_UNCOMPRESSED.items()}
     images = arrays["train-images-idx3-ubyte"][:, None]
     labels = arrays["train-labels-idx1-ubyte"]
     if not 0 < validation < len(images):

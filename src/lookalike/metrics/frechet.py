@@ -16,9 +16,9 @@ Matrix = NDArray[np.float64]
 
 
 class Moments(NamedTuple):
-    """Count, sum `[D]` and sum of outer products `[D, D]` of features: what adds up over batches."""
+    """Rows, sum `[D]` and sum of outer products `[D, D]` of features: what adds up over batches."""
 
-    count: int
+    rows: int
     total: NDArray[np.float64]
     outer: Matrix
 
@@ -29,18 +29,18 @@ class Moments(NamedTuple):
         return cls(len(wide), wide.sum(axis=0), wide.T @ wide)
 
     def __add__(self, other: Any) -> "Moments":
-        return Moments(self.count + other.count, self.total + other.total, self.outer + other.outer)
+        return Moments(self.rows + other.rows, self.total + other.total, self.outer + other.outer)
 
     def __sub__(self, other: "Moments") -> "Moments":
-        return Moments(self.count - other.count, self.total - other.total, self.outer - other.outer)
+        return Moments(self.rows - other.rows, self.total - other.total, self.outer - other.outer)
 
     def mean(self) -> NDArray[np.float64]:
-        return self.total / self.count
+        return self.total / self.rows
 
     def covariance(self) -> Matrix:
         """Unbiased, `[D, D]`."""
         mean = self.mean()
-        return (self.outer - self.count * np.outer(mean, mean)) / (self.count - 1)
+        return (self.outer - self.rows * np.outer(mean, mean)) / (self.rows - 1)
 
 
 def frechet(mean1: NDArray[Any], cov1: Matrix, mean2: NDArray[Any], cov2: Matrix) -> float:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -11,8 +12,8 @@ from lookalike.domain import Domain
 from lookalike.errors import UserError
 
 
-def build(section: Section, domain: Domain) -> Any:
-    """The model that a configuration's `model:` section describes, for a domain.
+def build(section: Section, domain: Domain, *, seed: int) -> Any:
+    """The model that a configuration's `model:` section describes, for a domain; its first weights follow from `seed`.
 
     Raises:
         UserError: an unknown target or key, or a value that the constructor's annotations exclude.
@@ -20,6 +21,7 @@ def build(section: Section, domain: Domain) -> Any:
     family = target(section, package="lookalike.models")
     arguments = arguments_of(section)
     check_arguments(family.__init__, arguments, section="model", given=("domain",))
+    torch.manual_seed(seed)
     return family(domain=domain, **arguments)
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from lookalike.domain import Domain
-from lookalike.errors import UserError
 from lookalike.likelihood import Kind
+from lookalike.ranges import PositiveInt
 
 
 class Copycat(nn.Module):
@@ -22,10 +22,8 @@ class Copycat(nn.Module):
     remembered: Tensor
     count: Tensor
 
-    def __init__(self, *, domain: Domain, memory: int) -> None:
+    def __init__(self, *, domain: Domain, memory: PositiveInt) -> None:
         super().__init__()
-        if memory < 1:
-            raise UserError(f"model.memory={memory}: it must remember at least one observation")
         grid = torch.uint8 if domain.kind == "image" else torch.int64
         self.register_buffer("remembered", torch.zeros(memory, *domain.shape, dtype=grid))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))

@@ -1,61 +1,102 @@
-"""Flow matching: a velocity field that carries noise to data along straight lines, as an ordinary differential equation.
+"""Flow matching: a velocity field that carries noise to data along straight lines.
 
     y_t = (1 - t) y_0 + t y_1,   y_0 ~ N(0, I),   y_1 ~ data;   loss = E |v(y_t, t) - (y_1 - y_0)|²
 
 (Lipman et al., Flow matching for generative modeling, 2023, arXiv:2210.02747; Liu et al., Flow straight and fast, 2023,
-arXiv:2209.03003.) A sample is y_0 carried from t = 0 to t = 1. The density follows from the instantaneous change of
-variables, log p(y_1) = log N(y_0) - ∫ tr ∂v/∂y dt (Chen et al., Neural ordinary differential equations, 2018,
-arXiv:1806.07366), with the trace estimated by random signs (Hutchinson; Grathwohl et al., FFJORD, 2019,
-arXiv:1810.01367) or, where dimensions are few, computed. Data are dequantized uniformly; a solver's error has no sign
-that is known, so the likelihood is an estimate.
+arXiv:2209.03003.) The network predicts the data point ŷ_1 that a noisy one comes from, which lies on a simpler set than
+a velocity does, and v = (ŷ_1 - y_t) / (1 - t) (Li & He, Back to basics: let denoising generative models denoise, 2025,
+arXiv:2511.13720). Times are drawn from a logistic-normal distribution, where there is most to decide (Esser et al.,
+Scaling rectified flow transformers, 2024, arXiv:2403.03206).
+
+A sample is y_0 carried from t = 0 to t = 1. The density follows from the instantaneous change of variables, log p(y_1)
+= log N(y_0) - ∫ tr ∂v/∂y dt (Chen et al., Neural ordinary differential equations, 2018, arXiv:1806.07366), with the
+trace estimated by random signs (Grathwohl et al., FFJORD, 2019, arXiv:1810.01367) or, where dimensions are few,
+computed. Data are dequantized uniformly; a solver's error has no sign that is known, so the likelihood is an estimate.
 """
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from lookalike.domain import Domain
 from lookalike.likelihood import Kind, WorkingUnits, log_mean_exp, row_noise
 from lookalike.networks.mlp import TimeMLP
 from lookalike.networks.ode import Solver, integrate
 from lookalike.networks.unet import UNet
-from lookalike.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Widths
+from lookalike.ranges import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Share, Widths, settings
+
+
+@settings
+class ImageSize(TypedDict):
+    widths: Widths
+    depth: PositiveInt
+    hidden: PositiveInt
+
+
+@settings
+class VectorSize(TypedDict):
+    hidden: Widths
+
+
+@settings
+class Times(TypedDict):
+    mean: float
+    spread: PositiveFloat
+    uniform: Share
 
 
 class FlowMatching(nn.Module):
     """
     Args:
         domain: what one observation is.
+        times: `mean` and `spread` of the logistic-normal distribution of training times; a share `uniform` of each
+            batch has uniform times instead, so that no part of the path goes unlearned.
+        gap: the least 1 - t that the velocity is divided by: past it, points move straight to the prediction.
         image: `widths`, `depth` and `hidden` of the U-Net.
         vector: `hidden` (layer widths of the network).
     """
 
     likelihood_kind: ClassVar[Kind | None] = "estimate"
 
-    def __init__(self, *, domain: Domain, image: dict[str, Any], vector: dict[str, Any]) -> None:
+    def __init__(self, *, domain: Domain, times: Times, gap: Fraction, image: ImageSize, vector: VectorSize) -> None:
         super().__init__()
-        self.domain = domain
+        self.domain, self.times, self.gap = domain, times, gap
         self.units = WorkingUnits(domain)
+        self.denoise: nn.Module
         if domain.kind == "image":
-            channels, height, width = domain.shape
-            self.velocity: nn.Module = UNet(
-                shape=(channels, height, width),
-                out_channels=channels,
-                widths=tuple(image["widths"]),
+            self.denoise = UNet(
+                shape=domain.shape,
+                out_channels=domain.shape[0],
+                widths=image["widths"],
                 depth=image["depth"],
                 hidden=image["hidden"],
             )
         else:
-            self.velocity = TimeMLP(dimensions=domain.dimensions, hidden=list(vector["hidden"]))
+            self.denoise = TimeMLP(dimensions=domain.dimensions, hidden=vector["hidden"])
+
+    def velocity(self, y: Tensor, t: Tensor) -> Tensor:
+        """v(y_t, t) for points `[N, *shape]` in working units and times `[N]`."""
+        left = (1 - t).clamp(min=self.gap).view(-1, *[1] * (y.ndim - 1))
+        velocity: Tensor = (self.denoise(y, t) - y) / left
+        return velocity
+
+    def draw_times(self, count: int, device: torch.device) -> Tensor:
+        """Training times `[count]`, stratified over the batch: the same expectation, less noise."""
+        u = (torch.arange(count, device=device) + torch.rand(count, device=device)) / count
+        share = self.times["uniform"]
+        normal = torch.special.ndtri(((u - share) / (1 - share)).clamp(1e-4, 1 - 1e-4))
+        return torch.where(
+            u < share, u / max(share, 1e-6), torch.sigmoid(self.times["mean"] + self.times["spread"] * normal)
+        )
 
     def losses(self, x: Tensor) -> dict[str, Tensor]:
         """The mean squared error of the velocity, a dimension, in working units."""
         y1 = self.units.dequantize(x, torch.rand(x.shape, device=x.device))
         y0 = torch.randn_like(y1)
-        # Stratified over the batch: the same expectation, less noise.
-        t = (torch.arange(len(x), device=x.device) + torch.rand(len(x), device=x.device)) / len(x)
+        t = self.draw_times(len(x), x.device)
         shaped = t.view(-1, *[1] * (y1.ndim - 1))
         loss = ((self.velocity((1 - shaped) * y0 + shaped * y1, t) - (y1 - y0)) ** 2).mean()
         return {"loss": loss}
@@ -68,9 +109,7 @@ class FlowMatching(nn.Module):
         def field(t: Tensor, y: Tensor) -> Tensor:
             return self.velocity(y, t.expand(len(y)))
 
-        return self.units.to_grid(
-            integrate(field, y0, solver=solver, steps=steps, tolerance=tolerance, device=device)
-        )
+        return self.units.to_grid(integrate(field, y0, solver=solver, steps=steps, tolerance=tolerance, device=device))
 
     def log_likelihood(
         self,
@@ -123,4 +162,3 @@ def divergence(v: Tensor, y: Tensor, signs: Tensor | None) -> Tensor:
     columns = v.flatten(1).unbind(dim=1)
     rows = (torch.autograd.grad(column.sum(), y, retain_graph=True)[0].flatten(1) for column in columns)
     return sum((row[:, i] for i, row in enumerate(rows)), start=torch.zeros(len(y), device=y.device))
-

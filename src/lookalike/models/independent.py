@@ -5,14 +5,17 @@ with a little of the uniform distribution. Each dimension takes the kernel width
 likelihood of the training data, which is a sum over the histogram's bins: no search, no held-out data.
 """
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import MinLen
 from torch import Tensor, nn
 
 from lookalike.domain import Domain
-from lookalike.errors import UserError
 from lookalike.likelihood import Kind
+from lookalike.ranges import Fraction, NonNegativeFloat
+
+Bandwidths = Annotated[list[NonNegativeFloat], MinLen(1)]
 
 
 class Independent(nn.Module):
@@ -27,12 +30,8 @@ class Independent(nn.Module):
     likelihood_kind: ClassVar[Kind | None] = "exact"
     log_probs: Tensor
 
-    def __init__(self, *, domain: Domain, bandwidths: list[float], uniform: float) -> None:
+    def __init__(self, *, domain: Domain, bandwidths: Bandwidths, uniform: Fraction) -> None:
         super().__init__()
-        if not bandwidths or min(bandwidths) < 0:
-            raise UserError(f"model.bandwidths={bandwidths}: give at least one width, none negative")
-        if not 0 < uniform < 1:
-            raise UserError(f"model.uniform={uniform}: choose between 0 and 1, ends excluded")
         self.domain, self.bandwidths, self.uniform = domain, bandwidths, uniform
         self.register_buffer("log_probs", torch.zeros(domain.dimensions, domain.levels))
 

@@ -8,16 +8,30 @@ that tightens with K (Burda et al., Importance weighted autoencoders, 2016, arXi
 dimension a mixture of discretized logistics, so the bound is one on the probability of the grid points themselves.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from lookalike.domain import Domain
-from lookalike.errors import UserError
 from lookalike.likelihood import Kind, LogisticMixture, WorkingUnits, log_mean_exp, row_noise
 from lookalike.networks.conv import Decoder, Encoder
 from lookalike.networks.mlp import MLP
+from lookalike.ranges import PositiveInt, Widths, settings
+
+
+@settings
+class ImageSize(TypedDict):
+    latent: PositiveInt
+    widths: Widths
+    depth: PositiveInt
+
+
+@settings
+class VectorSize(TypedDict):
+    latent: PositiveInt
+    hidden: Widths
 
 
 class VAE(nn.Module):
@@ -31,21 +45,26 @@ class VAE(nn.Module):
 
     likelihood_kind: ClassVar[Kind | None] = "lower bound"
 
-    def __init__(self, *, domain: Domain, components: int, image: dict[str, Any], vector: dict[str, Any]) -> None:
+    def __init__(self, *, domain: Domain, components: PositiveInt, image: ImageSize, vector: VectorSize) -> None:
         super().__init__()
-        if components < 1:
-            raise UserError(f"model.components={components}: a mixture needs at least one")
         self.domain, self.components = domain, components
         self.units = WorkingUnits(domain)
-        size = image if domain.kind == "image" else vector
-        self.latent: int = size["latent"]
+        self.encoder: nn.Module
+        self.decoder: nn.Module
         if domain.kind == "image":
-            channels, height, width = domain.shape
-            net = {"shape": (channels, height, width), "widths": tuple(image["widths"]), "depth": image["depth"]}
-            self.encoder: nn.Module = Encoder(**net, features=2 * self.latent)
-            self.decoder: nn.Module = Decoder(**net, features=self.latent, out_channels=3 * components * channels)
+            self.latent = image["latent"]
+            self.encoder = Encoder(
+                shape=domain.shape, widths=image["widths"], depth=image["depth"], features=2 * self.latent
+            )
+            self.decoder = Decoder(
+                features=self.latent,
+                shape=domain.shape,
+                out_channels=3 * components * domain.shape[0],
+                widths=image["widths"],
+                depth=image["depth"],
+            )
         else:
-            hidden = list(vector["hidden"])
+            self.latent, hidden = vector["latent"], vector["hidden"]
             self.encoder = MLP(inputs=domain.dimensions, hidden=hidden, outputs=2 * self.latent)
             self.decoder = MLP(inputs=self.latent, hidden=hidden, outputs=3 * components * domain.dimensions)
 
@@ -73,7 +92,7 @@ class VAE(nn.Module):
         z = torch.randn(n, self.latent, device=self.units.scale.device)
         return self.decode(z).sample()
 
-    def log_likelihood(self, x: Tensor, *, importance_samples: int) -> Tensor:
+    def log_likelihood(self, x: Tensor, *, importance_samples: PositiveInt) -> Tensor:
         """The importance-weighted lower bound in nats `[N]`, with K = `importance_samples` codes a point."""
         mean, log_std = self.encode(x)
         noise = row_noise(x, (importance_samples, self.latent), distribution="normal", seed=0)
@@ -85,4 +104,3 @@ class VAE(nn.Module):
             log_posterior = -0.5 * (eps**2).sum(1) - log_std.sum(1)
             log_weights.append(log_conditional + log_prior - log_posterior)
         return log_mean_exp(torch.stack(log_weights, dim=1), dim=1)
-

@@ -10,7 +10,7 @@ from lookalike.networks.blocks import Residual, reduced
 class Encoder(nn.Module):
     """Images `[N, C, H, W]` to codes `[N, features]`."""
 
-    def __init__(self, *, shape: tuple[int, int, int], widths: tuple[int, int], depth: int, features: int) -> None:
+    def __init__(self, *, shape: tuple[int, ...], widths: list[int], depth: int, features: int) -> None:
         super().__init__()
         channels, height, width = shape
         self.pad = (height % 2, width % 2)
@@ -39,13 +39,13 @@ class Decoder(nn.Module):
     """Codes `[N, features]` to images `[N, out_channels, H, W]`."""
 
     def __init__(
-        self, *, features: int, shape: tuple[int, int, int], out_channels: int, widths: tuple[int, int], depth: int
+        self, *, features: int, shape: tuple[int, ...], out_channels: int, widths: list[int], depth: int
     ) -> None:
         super().__init__()
         _, self.height, self.width = shape
-        self.half, self.quarter = reduced(self.height, self.width)
+        self.finer, self.coarser = reduced(self.height, self.width)
         fine, coarse = widths
-        self.stem = nn.Linear(features, coarse * self.quarter[0] * self.quarter[1])
+        self.stem = nn.Linear(features, coarse * self.coarser[0] * self.coarser[1])
         self.coarse = nn.ModuleList(Residual(channels=coarse, condition=None) for _ in range(depth))
         self.grow = nn.Conv2d(coarse, 4 * fine, 1)
         self.fine = nn.ModuleList(Residual(channels=fine, condition=None) for _ in range(depth))
@@ -53,10 +53,10 @@ class Decoder(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, code: Tensor) -> Tensor:
-        h = self.stem(code).unflatten(1, (-1, *self.quarter)).contiguous(memory_format=torch.channels_last)
+        h = self.stem(code).unflatten(1, (-1, *self.coarser)).contiguous(memory_format=torch.channels_last)
         for block in self.coarse:
             h = block(h, None)
-        h = functional.pixel_shuffle(self.grow(h), 2)[:, :, : self.half[0], : self.half[1]]
+        h = functional.pixel_shuffle(self.grow(h), 2)[:, :, : self.finer[0], : self.finer[1]]
         h = h.contiguous(memory_format=torch.channels_last)
         for block in self.fine:
             h = block(h, None)

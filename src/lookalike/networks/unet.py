@@ -38,7 +38,7 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, *, shape: tuple[int, int, int], out_channels: int, widths: tuple[int, int], depth: int, hidden: int
+        self, *, shape: tuple[int, ...], out_channels: int, widths: list[int], depth: int, hidden: int
     ) -> None:
         super().__init__()
         channels, height, width = shape

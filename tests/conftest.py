@@ -1,0 +1,82 @@
+"""What several test files share: small domains, small models of every family, the folder of raw data."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lookalike.config import ROOT, Config, compose
+from lookalike.domain import Domain
+from lookalike.models.build import build
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def make_domain() -> Callable[..., Domain]:
+    """`make_domain(*shape, levels=...)`: one size makes a domain of vectors, three make one of images.
+
+    The dimensions of vectors have an affine map of their own each, those of images share one.
+    """
+
+    def make(*shape: int, levels: int) -> Domain:
+        image = len(shape) == 3
+        maps = [((levels - 1) / 2, (levels - 1) / 2)] if image else [
+            (levels / 2 + i, levels / (3.0 + i)) for i in range(shape[0])
+        ]  # fmt: skip
+        return Domain(
+            name="small",
+            kind="image" if image else "vector",
+            shape=shape,
+            levels=levels,
+            low=(0.0 if image else -1.5,) * len(maps),
+            step=(1.0 if image else 0.1,) * len(maps),
+            unit="intensity" if image else "inch",
+            labels=(),
+            location=tuple(location for location, _ in maps),
+            scale=tuple(scale for _, scale in maps),
+        )
+
+    return make
+
+
+def shrunk(setting: Any, width: int) -> Any:
+    """The setting with every whole number in it cut down to a width: sizes of networks, codes, memories."""
+    if isinstance(setting, dict):
+        return {key: shrunk(value, width) for key, value in setting.items()}
+    if isinstance(setting, list):
+        return [shrunk(value, width) for value in setting]
+    return min(setting, width) if type(setting) is int else setting
+
+
+@pytest.fixture(scope="session")
+def small_config() -> Callable[..., Config]:
+    """`small_config(family, *overrides, width=16)`: as conf/ has it, but for the sizes under `model:`."""
+
+    def make(family: str, *overrides: str, width: int = 16) -> Config:
+        config = compose([f"model={family}", "tracking=none", "trainer.threads=2", *overrides])
+        return config.model_copy(update={"model": shrunk(config.model, width)})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_model(small_config: Callable[..., Config]) -> Callable[..., Any]:
+    """`small_model(family, domain, width=16, seed=0)`: neither fitted nor trained."""
+
+    def make(family: str, domain: Domain, *, width: int = 16, seed: int = 0) -> Any:
+        torch.manual_seed(seed)
+        return build(small_config(family, width=width).model, domain)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def raw_data() -> Path:
+    """The folder of raw data: beside the checkout where there is one, else in it."""
+    for folder in (ROOT.parent / "shared" / "data", ROOT / "data"):
+        if (folder / "mnist").is_dir() and (folder / "heights").is_dir():
+            return folder
+    pytest.skip("no raw data here: `dvc pull data.dvc` brings them")

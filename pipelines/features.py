@@ -2,6 +2,7 @@
 
 from lookalike.config import Config
 from lookalike.data import Prepared
+from lookalike.extractor import save_identity
 from lookalike.stage import Cell, Cost, run, writing
 
 
@@ -12,10 +13,11 @@ def main(config: Config) -> None:
         (folder / "extractor").mkdir()
         with cost.work():
             if config.data.features is None:
-                from lookalike.extractor import save_identity as save
+                save_identity(folder / "extractor")
             else:
-                from lookalike.features import train_and_save as save
-            save(config, prepared, folder / "extractor")
+                from lookalike.feature_training import train_and_save
+
+                train_and_save(config, prepared, folder / "extractor")
         cost.save(folder)
 
 

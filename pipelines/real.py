@@ -1,9 +1,9 @@
 """Score real data outside the test set, the row that nobody beats: `python pipelines/real.py data=mnist`."""
 
-from lookalike import evaluation
 from lookalike.arrays import save_arrays
 from lookalike.config import Config
 from lookalike.data import Prepared
+from lookalike.distances import score_real
 from lookalike.extractor import Extractor
 from lookalike.pictures import save_picture
 from lookalike.stage import Cell, Cost, run, write_json, writing
@@ -15,7 +15,7 @@ def main(config: Config) -> None:
     extractor = Extractor(cell.features / "extractor", prepared)
     with writing(cell.real) as folder:
         with cost.work():
-            values, metrics = evaluation.score_real(prepared, extractor, count=config.budget.samples)
+            values, metrics = score_real(prepared, extractor, count=config.budget.samples)
         write_json(folder / "metrics.json", metrics)
         save_arrays(folder / "samples.npz", {"samples": values})
         save_picture(values, prepared.domain, folder / "samples.png", title=f"{prepared.domain.name}: real data")

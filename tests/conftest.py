@@ -1,5 +1,6 @@
 """What several test files share: small domains, small models of every family, the folder of raw data."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ def shrunk(setting: Any, width: int) -> Any:
 def small_config() -> Callable[..., Config]:
     """`small_config(family, *overrides, width=16)`: as conf/ has it, but for the sizes under `model:`."""
 
+    @functools.cache
     def make(family: str, *overrides: str, width: int = 16) -> Config:
         config = compose([f"model={family}", "tracking=none", "trainer.threads=2", *overrides])
         return config.model_copy(update={"model": shrunk(config.model, width)})
@@ -67,8 +69,7 @@ def small_model(small_config: Callable[..., Config]) -> Callable[..., Any]:
     """`small_model(family, domain, width=16, seed=0)`: neither fitted nor trained."""
 
     def make(family: str, domain: Domain, *, width: int = 16, seed: int = 0) -> Any:
-        torch.manual_seed(seed)
-        return build(small_config(family, width=width).model, domain)
+        return build(small_config(family, width=width).model, domain, seed=seed)
 
     return make
 

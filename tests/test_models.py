@@ -48,8 +48,7 @@ def observations(domain: Domain, n: int, *, seed: int = 0) -> Tensor:
 
 def learned(config: Config, domain: Domain, *, steps: int = 3) -> Any:
     """A model that was fitted, or that took a few steps of gradient descent away from its initial weights."""
-    torch.manual_seed(0)
-    model = build(config.model, domain)
+    model = build(config.model, domain, seed=0)
     x = observations(domain, 40)
     if isinstance(model, Fitted):
         model.fit(x)
@@ -63,7 +62,7 @@ def learned(config: Config, domain: Domain, *, steps: int = 3) -> Any:
 
 
 def test_it_keeps_to_the_protocol_and_to_its_own_configuration(config: Config, domain: Domain) -> None:
-    model = build(config.model, domain)
+    model = build(config.model, domain, seed=0)
     assert isinstance(model, Generative)
     assert isinstance(model, Trainable) != isinstance(model, Fitted)
     assert (config.optimizer is None) == isinstance(model, Fitted)
@@ -101,8 +100,7 @@ def test_the_same_seed_gives_the_same_bytes(config: Config, domain: Domain) -> N
 def test_weights_on_disk_carry_all_that_a_model_has_learned(config: Config, domain: Domain, tmp_path: Path) -> None:
     model = learned(config, domain)
     save_weights(model, tmp_path / "weights.safetensors")
-    torch.manual_seed(1)
-    other = build(config.model, domain)
+    other = build(config.model, domain, seed=1)
     load_weights(other, tmp_path / "weights.safetensors")
     assert not other.training
     drawn = [draw(m, domain, samples=20, batch_size=20, seed=0, settings=config.sampling) for m in (model, other)]
@@ -115,12 +113,12 @@ def test_weights_on_disk_carry_all_that_a_model_has_learned(config: Config, doma
 def test_weights_of_another_domain_are_refused(config: Config, make_domain: Callable[..., Domain], tmp_path: Path) -> None:
     save_weights(learned(config, make_domain(1, 6, 6, levels=8)), tmp_path / "weights.safetensors")
     with pytest.raises(UserError, match=r"another model or domain.*shape.*Train again"):
-        load_weights(build(config.model, make_domain(3, 6, 6, levels=8)), tmp_path / "weights.safetensors")
+        load_weights(build(config.model, make_domain(3, 6, 6, levels=8), seed=0), tmp_path / "weights.safetensors")
     (tmp_path / "damaged.safetensors").write_bytes((tmp_path / "weights.safetensors").read_bytes()[:-10])
     with pytest.raises(UserError, match=r"damaged.*damaged\.safetensors"):
-        load_weights(build(config.model, make_domain(1, 6, 6, levels=8)), tmp_path / "damaged.safetensors")
+        load_weights(build(config.model, make_domain(1, 6, 6, levels=8), seed=0), tmp_path / "damaged.safetensors")
     with pytest.raises(UserError, match="run the train stage"):
-        load_weights(build(config.model, make_domain(1, 6, 6, levels=8)), tmp_path / "missing.safetensors")
+        load_weights(build(config.model, make_domain(1, 6, 6, levels=8), seed=0), tmp_path / "missing.safetensors")
 
 
 def test_losses_are_finite_and_their_gradient_reaches_every_parameter(config: Config, domain: Domain) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.config import Config
 from lookalike.data import Prepared, Split
 from lookalike.errors import UserError
 
@@ -15,7 +14,7 @@ VALUES = "values"
 """The extractor's name where numbers are compared as they are."""
 
 
-def save_identity(config: Config, prepared: Prepared, folder: Path) -> None:
+def save_identity(folder: Path) -> None:
     """Write the record of a data set that needs no extractor."""
     write_record(folder, {"name": VALUES, "digest": None})
 
@@ -47,12 +46,3 @@ class Extractor:
             return self.prepared.values(split)
         features: NDArray[Any] = np.load(self.folder / f"{split}.npy", allow_pickle=False)
         return features
-
-    def of(self, values: NDArray[Any], *, batch_size: int) -> NDArray[Any]:
-        """Features `[N, D]` of values `[N, *shape]`."""
-        if self.is_identity:
-            return values
-        from lookalike.features import extract, load
-
-        classifier = load(self.record, self.prepared.domain, self.folder)
-        return np.concatenate(list(extract(classifier, values, batch_size=batch_size)))

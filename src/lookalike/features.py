@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lookalike.config import Config, check_arguments
-from lookalike.data import Prepared
 from lookalike.domain import Domain
 from lookalike.errors import UserError
-from lookalike.extractor import write_record
+from lookalike.extractor import Extractor
 from lookalike.likelihood import WorkingUnits
-from lookalike.models.build import load_weights, save_weights
+from lookalike.models.build import load_weights
 from lookalike.networks.blocks import reduced
 
 
@@ -104,57 +102,6 @@ def digest(state: dict[str, Tensor]) -> str:
     return total.hexdigest()[:16]
 
 
-def train_and_save(config: Config, prepared: Prepared, folder: Path) -> None:
-    """Train the classifier; write its weights, its record, and the features of validation and test images."""
-    from lookalike.training import Silent, train
-
-    settings, domain = config.data.features, prepared.domain
-    assert settings is not None
-    if domain.kind != "image" or not domain.labels:
-        raise UserError(f"data.features: a classifier needs labelled images, {domain.name} has none; set it to null")
-    check_arguments(Classifier.__init__, settings.model, section="data.features.model", given=("domain",))
-    torch.manual_seed(config.seed)
-    classifier = Classifier(domain=domain, **settings.model)
-    train(
-        classifier,
-        (prepared.grid("train"), prepared.labels("train")),
-        (prepared.grid("validation"), prepared.labels("validation")),
-        optimizer=settings.optimizer,
-        steps=max(1, round(settings.steps * config.budget.features)),
-        batch_size=settings.batch_size,
-        trainer=config.trainer,
-        seed=config.seed,
-        scratch=config.path("scratch") / f"features-{prepared.digest[:16]}",
-        observer=Silent(),
-        preview=None,
-    )
-    save_weights(classifier, folder / "weights.safetensors")
-    for split in ("validation", "test"):
-        features = list(extract(classifier, prepared.grid(split), batch_size=config.trainer.batch_size))
-        np.save(folder / f"{split}.npy", np.concatenate(features), allow_pickle=False)
-    accuracy = test_accuracy(classifier, prepared, batch_size=config.trainer.batch_size)
-    record = {
-        "name": f"{domain.name} classifier",
-        "digest": digest(classifier.state_dict()),
-        "test_accuracy": accuracy,
-        "features": settings.model["features"],
-        "model": settings.model,
-    }
-    write_record(folder, record)
-    print(f"{record['name']} {record['digest']}: {accuracy:.2%} of the test images right")
-
-
-@torch.inference_mode()
-def test_accuracy(classifier: Classifier, prepared: Prepared, *, batch_size: int) -> float:
-    """Share of the test images that the classifier names."""
-    right, images, labels = 0, prepared.grid("test"), prepared.labels("test")
-    for start in range(0, len(images), batch_size):
-        part = slice(start, start + batch_size)
-        logits = classifier.head(classifier(torch.from_numpy(images[part])))
-        right += int((logits.argmax(dim=1) == torch.from_numpy(labels[part])).sum())
-    return right / len(images)
-
-
 def load(record: dict[str, Any], domain: Domain, folder: Path) -> Classifier:
     """The frozen extractor that a record describes.
 
@@ -166,3 +113,11 @@ def load(record: dict[str, Any], domain: Domain, folder: Path) -> Classifier:
     if digest(classifier.state_dict()) != record["digest"]:
         raise UserError(f"{folder}: the weights are not those of extractor {record['digest']}; run the features stage")
     return classifier
+
+
+def features_of(extractor: Extractor, values: NDArray[Any], *, batch_size: int) -> NDArray[Any]:
+    """What values `[N, *shape]` are compared by `[N, D]`."""
+    if extractor.is_identity:
+        return values
+    classifier = load(extractor.record, extractor.prepared.domain, extractor.folder)
+    return np.concatenate(list(extract(classifier, values, batch_size=batch_size)))

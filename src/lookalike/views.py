@@ -1,7 +1,7 @@
 """The stage's side of tracking: hands what happens to a process of its own that records it (see `tracking`).
 
-MLflow takes seconds to import and a server may be slow or gone, so none of it happens in a stage. A stage writes lines of
-JSON to its recorder's pipe, and waits for it once, at the end.
+MLflow takes seconds to import and a server may be slow or gone, so none of it happens in a stage. A stage writes lines
+of JSON to its recorder's pipe, and waits for it once, at the end.
 """
 
 import base64

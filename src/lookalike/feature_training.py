@@ -1,0 +1,63 @@
+"""Trains the feature extractor of one labelled data set and freezes it."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lookalike.config import Config, check_arguments
+from lookalike.data import Prepared
+from lookalike.errors import UserError
+from lookalike.extractor import write_record
+from lookalike.features import Classifier, digest, extract
+from lookalike.models.build import save_weights
+from lookalike.training import Silent, train
+
+
+def train_and_save(config: Config, prepared: Prepared, folder: Path) -> None:
+    """Train the classifier; write its weights, its record, and the features of validation and test images."""
+    settings, domain = config.data.features, prepared.domain
+    assert settings is not None
+    if domain.kind != "image" or not domain.labels:
+        raise UserError(f"data.features: a classifier needs labelled images, {domain.name} has none; set it to null")
+    check_arguments(Classifier.__init__, settings.model, section="data.features.model", given=("domain",))
+    torch.manual_seed(config.seed)
+    classifier = Classifier(domain=domain, **settings.model)
+    train(
+        classifier,
+        (prepared.grid("train"), prepared.labels("train")),
+        (prepared.grid("validation"), prepared.labels("validation")),
+        optimizer=settings.optimizer,
+        steps=max(1, round(settings.steps * config.budget.features)),
+        batch_size=settings.batch_size,
+        trainer=config.trainer,
+        seed=config.seed,
+        scratch=config.path("scratch") / f"features-{prepared.digest[:16]}",
+        observer=Silent(),
+        preview=None,
+    )
+    save_weights(classifier, folder / "weights.safetensors")
+    for split in ("validation", "test"):
+        features = list(extract(classifier, prepared.grid(split), batch_size=config.trainer.batch_size))
+        np.save(folder / f"{split}.npy", np.concatenate(features), allow_pickle=False)
+    accuracy = test_accuracy(classifier, prepared, batch_size=config.trainer.batch_size)
+    record = {
+        "name": f"{domain.name} classifier",
+        "digest": digest(classifier.state_dict()),
+        "test_accuracy": accuracy,
+        "features": settings.model["features"],
+        "model": settings.model,
+    }
+    write_record(folder, record)
+    print(f"{record['name']} {record['digest']}: {accuracy:.2%} of the test images right")
+
+
+@torch.inference_mode()
+def test_accuracy(classifier: Classifier, prepared: Prepared, *, batch_size: int) -> float:
+    """Share of the test images that the classifier names."""
+    right, images, labels = 0, prepared.grid("test"), prepared.labels("test")
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        logits = classifier.head(classifier(torch.from_numpy(images[part])))
+        right += int((logits.argmax(dim=1) == torch.from_numpy(labels[part])).sum())
+    return right / len(images)

@@ -1,0 +1,200 @@
+"""Draws what the report shows: samples, loss curves, densities, scores. Functions of tables; nothing is written here."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import matplotlib.ticker
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from lookalike.data import SPLITS
+from lookalike.domain import Domain
+from lookalike.pictures import image_grid
+from lookalike.report import style
+from lookalike.report.cells import REAL, Row, Table
+from lookalike.report.leaderboard import Metric, rank
+
+Draw = Callable[[Any], None]
+"""Draws one panel on given axes."""
+
+PANEL = (3.3, 2.1)
+"""Inches of a panel."""
+
+SHOWN, COLUMNS = 40, 8
+"""Images of a sample grid, and images in its row."""
+
+MARKERS = {"exact": "o", "lower bound": "<", "estimate": "D"}
+"""A likelihood's bound in bits points to where the truth lies."""
+
+
+def sample_grid(row: Row, *, zoom: int) -> Image.Image:
+    """A row's first images, the same number of every family."""
+    return image_grid(row.samples[:SHOWN], columns=COLUMNS, zoom=zoom)
+
+
+def loss_panels(table: Table) -> dict[str, Draw]:
+    """A panel for each family that was trained by gradient descent; losses differ in unit, so axes are not shared."""
+    return {row.model: partial(draw_loss, row=row) for row in table.families if row.curves}
+
+
+def draw_loss(axes: Any, *, row: Row) -> None:
+    """Training loss as a thin line, validation as a strong one."""
+    several = any(len(curves) > 1 for curves in row.curves.values())
+    looks = {
+        "train": {"color": style.SAMPLES, "lw": 0.9, "alpha": 0.65, "label": "training"},
+        "validation": {"color": style.MODEL, "lw": 1.8, "label": "validation"},
+    }
+    for split, curves in row.curves.items():
+        for dashes, (name, curve) in zip(("-", "--", ":", "-."), curves.items(), strict=False):
+            look: dict[str, Any] = looks[split] | ({"label": f"{looks[split]['label']}: {name}"} if several else {})
+            axes.plot(*curve.T, linestyle=dashes, **look)
+    axes.set_ylim(*loss_range([curve[:, 1] for curves in row.curves.values() for curve in curves.values()]))
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
+    axes.legend(loc="upper right")
+
+
+def loss_range(curves: list[NDArray[np.float64]]) -> tuple[float, float]:
+    """From the lowest loss to what is left of the highest ones after the first twentieth of the training."""
+    low = min(float(curve.min()) for curve in curves)
+    high = max(float(curve[len(curve) // 20 :].max()) for curve in curves)
+    room = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+    return low - room, high + room
+
+
+def density_panels(table: Table) -> dict[str, Draw]:
+    """A panel for each family on a one-dimensional data set: all share their axes. None for other data."""
+    domain = table.prepared.domain
+    if domain.kind != "vector" or domain.dimensions != 1:
+        return {}
+    data = np.concatenate([np.asarray(table.prepared.values(split))[:, 0] for split in SPLITS])
+    edges = bins(data, step=domain.step[0])
+    top = 1.45 * float(np.histogram(data, edges, density=True)[0].max())
+    return {
+        row.model: partial(draw_density, row=row, domain=domain, data=data, edges=edges, top=top)
+        for row in table.families
+    }
+
+
+def bins(data: NDArray[Any], *, step: float) -> NDArray[np.float64]:
+    """Edges of about 24 bins of a round width, a multiple of the grid's step, with room on both sides.
+
+    They lie half a step off the grid, so that no value sits on an edge.
+    """
+    spread = max(float(data.max() - data.min()), step)
+    power = 10.0 ** math.floor(math.log10(spread / 24))
+    width = next(m * power for m in (1, 2, 5, 10) if m * power >= spread / 24)
+    width = max(1, round(width / step)) * step
+    low, high = float(data.min()) - 3 * width, float(data.max()) + 3 * width
+    edges: NDArray[np.float64] = np.arange(math.floor(low / width), math.ceil(high / width) + 1) * width - step / 2
+    return edges
+
+
+def draw_density(
+    axes: Any, *, row: Row, domain: Domain, data: NDArray[Any], edges: NDArray[np.float64], top: float
+) -> None:
+    """The data's histogram, the model's own density at the same resolution, and its samples' histogram."""
+    step, width = domain.step[0], edges[1] - edges[0]
+    axes.hist(data, edges, density=True, color=style.DATA, label="data")
+    samples = row.samples[:, 0]
+    inside = (samples >= edges[0]) & (samples <= edges[-1])
+    # Outliers count: what is drawn is the share of all samples.
+    heights = np.histogram(samples, edges)[0] / (len(samples) * width)
+    axes.stairs(heights, edges, color=style.SAMPLES, lw=1.2, label="samples")
+    if "density_values" in row.arrays:
+        values, density = row.arrays["density_values"], row.arrays["density_probabilities"] / step
+        window = max(1, round(width / step))
+        smooth = np.convolve(density, np.full(window, 1 / window), mode="same")
+        if np.abs(smooth - density).max() > 0.1 * smooth.max():
+            axes.plot(values, density, color=style.MODEL, lw=0.4, alpha=0.5)
+        axes.plot(values, smooth, color=style.MODEL, lw=1.6, label="model's density")
+    if not inside.all():
+        note = f"{(~inside).sum():,} of {len(samples):,} samples\nlie outside"
+        axes.text(0.98, 0.95, note, transform=axes.transAxes, ha="right", va="top", color=style.MUTED)
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_ylim(0, top)
+    axes.set_yticks([])
+    axes.set_xlabel(domain.unit)
+    axes.legend(loc="upper left", handlelength=1.2)
+
+
+def score_panels(table: Table) -> dict[str, Draw]:
+    """A panel for each metric that says which way is better and that several families have."""
+    ranking = rank(table)
+    families = {row.model: row for row in table.families}
+    order = [families[line.model] for line in ranking.lines if line.model != REAL]
+    panels: dict[str, Draw] = {}
+    for metric in ranking.metrics:
+        rows = [row for row in order if metric.name in row.metrics]
+        if metric.better and len(rows) > 1:
+            panels[metric.name] = partial(draw_scores, rows=rows, real=table.real, metric=metric)
+    return panels
+
+
+def draw_scores(axes: Any, *, rows: list[Row], real: Row, metric: Metric) -> None:
+    """A dot a family with a bar of two standard errors; a line where real data stands."""
+    values = [row.metrics[metric.name]["value"] for row in rows]
+    for y, row in enumerate(rows):
+        entry = row.metrics[metric.name]
+        marker = MARKERS[entry.get("kind", "exact")]
+        error = 2 * (entry.get("error") or 0.0)
+        axes.errorbar(entry["value"], y, xerr=error, fmt=marker, color=style.MODEL, ms=5.5, elinewidth=1.2, capsize=0)
+    if metric.name in real.metrics:
+        bar = real.metrics[metric.name]["value"]
+        values.append(bar)
+        axes.axvline(bar, color=style.BAR, lw=1.2, ls=(0, (4, 3)))
+        at = {"transform": axes.get_xaxis_transform(), "va": "bottom", "color": style.BAR}
+        axes.text(bar, 1.02, "real data", ha="center", **at)
+    if min(values) > 0 and max(values) > 30 * min(values):
+        axes.set_xscale("log")
+    axes.set_yticks(range(len(rows)), [row.model for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0, labelcolor=style.INK)
+    unit = rows[0].metrics[metric.name].get("unit")
+    arrow = "← better" if metric.better == "lower" else "better →"
+    axes.set_xlabel(f"{unit or metric.title.lower()}  ({arrow})")
+
+
+def panel(draw: Draw, *, size: tuple[float, float] = PANEL) -> str:
+    """One panel as SVG for a page, its letters left to the reader's fonts."""
+    with style.styled(text="none"):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure.add_subplot())
+        return style.to_svg(figure, transparent=True)
+
+
+def sheet(panels: dict[str, Draw], *, size: tuple[float, float] = PANEL, columns: int = 3) -> str:
+    """All panels of a kind as one SVG, their names above them."""
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    with style.styled(text="path"):
+        figure = Figure(figsize=(size[0] * columns, (size[1] + 0.25) * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        for axes, (name, draw) in zip(grid, panels.items(), strict=False):
+            draw(axes)
+            axes.set_title(name.replace("_", " "), pad=14)
+        return style.to_svg(figure)
+
+
+def score_size(table: Table) -> tuple[float, float]:
+    """Inches of a score panel: a line a family."""
+    return PANEL[0], 0.75 + 0.24 * len(table.families)
+
+
+def sheets(table: Table) -> dict[str, str]:
+    """SVGs for `results/figures/` by kind, in light colours."""
+    found = {
+        "scores": (score_panels(table), score_size(table)),
+        "losses": (loss_panels(table), PANEL),
+        "densities": (density_panels(table), PANEL),
+    }
+    return {kind: sheet(panels, size=size) for kind, (panels, size) in found.items() if panels}

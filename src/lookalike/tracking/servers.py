@@ -1,0 +1,78 @@
+"""The views that a configuration asks for, and what to say when one is away."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lookalike.errors import UserError
+from lookalike.tracking.workspace import Server, show_cells
+
+
+def quiet() -> None:
+    """This process is a view's alone: what MLflow, Alembic and urllib3 have to say short of an error is of no use."""
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+
+
+def asked_for(tracking: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Server]]]:
+    """The views of the section `tracking`: where each is, as messages name it, and how to open it."""
+    if tracking["mlflow"]:
+        from lookalike.tracking.mlflow_server import MlflowRuns, place_of
+
+        yield place_of(tracking["uri"]), lambda: MlflowRuns(uri=tracking["uri"], experiment=tracking["experiment"])
+    if tracking["wandb"]:
+        from lookalike.tracking.wandb_runs import WandbRuns
+
+        yield "W&B", lambda: WandbRuns(project=tracking["experiment"])
+
+
+def complaint(place: str, error: BaseException) -> str:
+    """One line that says that a view is away, or what it did not take."""
+    chain = list(causes(error))
+    lost = [e for e in chain if isinstance(e, ConnectionError | TimeoutError) or "Max retries" in str(e)]
+    verb = "can't be reached" if lost else "can't be written"
+    root = next((e for e in reversed(chain) if isinstance(e, OSError) and e.strerror), lost[-1] if lost else error)
+    reason = root.strerror if isinstance(root, OSError) and root.strerror else next(iter(str(root).splitlines()), "")
+    return f"{place} {verb} ({(reason or repr(root))[:200]})"
+
+
+def causes(error: BaseException) -> Iterable[BaseException]:
+    """An error and what it came from, and what urllib3 wraps."""
+    seen: list[BaseException] = []
+    todo: list[Any] = [error]
+    while todo:
+        one = todo.pop(0)
+        if isinstance(one, BaseException) and one not in seen:
+            seen.append(one)
+            todo += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+    return seen
+
+
+def tell(problem: str) -> None:
+    """The one line that a stage's user sees."""
+    print(
+        f"tracking: {problem}; the run goes on, record it later with: python pipelines/record.py",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def record_all(tracking: dict[str, Any], artifacts: Path, results: Path) -> Iterator[str]:
+    """Show all cells in every view; yields a line for each view and each cell.
+
+    Raises:
+        UserError: there is no view, or one is away.
+    """
+    views = list(asked_for(tracking))
+    if not views:
+        raise UserError("tracking=none: there is no view to record in. Choose tracking=mlflow, wandb or both")
+    for place, connect in views:
+        try:
+            server = connect()
+            yield place
+            yield from (f"  {line}" for line in show_cells(server, artifacts, results))
+        except Exception as error:
+            raise UserError(complaint(place, error)) from None

@@ -1,0 +1,438 @@
+"""Tracking on real stages, real MLflow on SQLite and real W&B offline: what a run holds, and what goes wrong around it."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lookalike import views
+from lookalike.config import Config, compose
+
+ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 180.0
+FINGERPRINT = "0123456789abcdef"
+
+Snapshot = dict[str, Any]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of a stage run by hand: this checkout's package, no tracking server from outside."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "WANDB_"))}
+    return kept | {"PYTHONPATH": str(ROOT / "src")} | more
+
+
+class Workspace:
+    """Stages of heights in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = f"sqlite:///{folder}/mlflow.db"
+
+    def command(self, stage: str, *overrides: str) -> list[str]:
+        places = [f"paths.{kind}={self.folder / kind}" for kind in ("artifacts", "scratch", "results")]
+        fixed = ["data=heights", "budget=smoke", "trainer.threads=1", f"tracking.uri={self.store}", *places]
+        return [sys.executable, str(ROOT / "pipelines" / f"{stage}.py"), *fixed, *overrides]
+
+    def run(self, stage: str, *overrides: str, fails: bool = False, **env: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.command(stage, *overrides), env=environment(**env), capture_output=True, text=True, timeout=PATIENCE
+        )
+        assert (done.returncode != 0) == fails, done.stderr
+        return done
+
+    def copy(self, folder: Path) -> "Workspace":
+        """The same files elsewhere, without the store."""
+        (folder / "artifacts").mkdir(parents=True)
+        subprocess.run(["cp", "-r", str(self.folder / "artifacts"), str(folder)], check=True)
+        return Workspace(folder)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Heights, prepared, and nothing trained."""
+    workspace = Workspace(tmp_path_factory.mktemp("prepared"))
+    for stage in ("prepare", "features"):
+        workspace.run(stage)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def tracked(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A VAE that was trained, sampled and evaluated with MLflow looking on."""
+    workspace = prepared.copy(tmp_path_factory.mktemp("tracked"))
+    for stage in ("train", "sample", "evaluate"):
+        done = workspace.run(stage, "model=vae")
+        assert "tracking:" not in done.stderr
+    return workspace
+
+
+@pytest.fixture(autouse=True)
+def _no_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in [key for key in os.environ if key.startswith(("MLFLOW_", "WANDB_"))]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+def client(store: str) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(store)
+
+
+def runs(store: str, experiment: str = "lookalike") -> list[Any]:
+    found = client(store).get_experiment_by_name(experiment)
+    return list(client(store).search_runs([found.experiment_id])) if found else []
+
+
+def only(store: str) -> Any:
+    (run,) = runs(store)
+    return run
+
+
+def files(store: str, run: Any, folder: str | None = None) -> list[str]:
+    """Paths of all artifacts of a run."""
+    found = client(store).list_artifacts(run.info.run_id, folder)
+    return sorted(path for file in found for path in (files(store, run, file.path) if file.is_dir else [file.path]))
+
+
+def preview_steps(store: str, run: Any) -> list[int]:
+    shown = [re.match(r"images/samples\+step\+(\d+)\+.*(?<!compressed)\.png", path) for path in files(store, run)]
+    return sorted(int(match[1]) for match in shown if match)
+
+
+def history(store: str, run: Any, key: str) -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in client(store).get_metric_history(run.info.run_id, key)]
+
+
+def snapshot(store: str) -> Snapshot:
+    """All that a store's only run tells, but for times and names that are random."""
+    run = only(store)
+    kept = [path for path in files(store, run) if not path.startswith("images/")]
+    return {
+        "status": run.info.status,
+        "params": run.data.params,
+        "tags": {key: value for key, value in run.data.tags.items() if key != "mlflow.log-model.history"},
+        "metrics": {key: history(store, run, key) for key in run.data.metrics},
+        "files": kept,
+        "previews": preview_steps(store, run),
+        "data": [(found.dataset.name, found.dataset.digest) for found in run.inputs.dataset_inputs],
+    }
+
+
+def eventually(found: Callable[[], bool]) -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + PATIENCE
+    while not found():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.1)
+
+
+def one(path: Path, query: str) -> Any:
+    """A number or word from a store's database, which may not be there yet."""
+    try:
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+            row = database.execute(query).fetchone()
+    except sqlite3.OperationalError:
+        return None
+    return row and row[0]
+
+
+def losses_told(workspace: Workspace) -> int:
+    return one(workspace.folder / "mlflow.db", "select count(*) from metrics where key = 'train/loss'") or 0
+
+
+def status(workspace: Workspace) -> str:
+    return one(workspace.folder / "mlflow.db", "select status from runs") or ""
+
+
+def config_of(store: str, *overrides: str) -> Config:
+    return compose(["data=heights", "model=vae", "budget=smoke", f"tracking.uri={store}", *overrides])
+
+
+def record(**more: Any) -> dict[str, Any]:
+    """Of a model that is about to be trained."""
+    domain = {"name": "heights", "kind": "vector", "shape": [1], "levels": 1120, "low": [0.0], "step": [0.1],
+              "unit": "inch", "labels": [], "location": [667.0], "scale": [36.0]}  # fmt: skip
+    return {
+        "fingerprint": FINGERPRINT,
+        "name": "heights-vae",
+        "configuration": {"model": {"_target_": "lookalike.models.vae.VAE", "widths": [1, 2]}, "seed": 0},
+        "domain": domain,
+        "data_digest": "d" * 64,
+        "code_digest": "c" * 64,
+    } | more
+
+
+def test_one_run_holds_the_whole_story(tracked: Workspace) -> None:
+    run, told = only(tracked.store), snapshot(tracked.store)
+    cell = tracked.folder / "artifacts" / "heights" / "vae"
+    model = json.loads((cell / "train" / "model.json").read_text())
+    assert told["status"] == "FINISHED"
+    assert told["tags"]["fingerprint"] == model["fingerprint"]
+    assert told["tags"]["data_digest"] == model["data_digest"]
+    assert re.fullmatch("[0-9a-f]{40}|unknown", told["tags"]["git_commit"])
+    assert told["tags"]["git_dirty"] in ("true", "false", "unknown")
+    assert told["params"]["model.vector.hidden"] == "[64, 64]"
+    assert told["params"]["likelihood.importance_samples"] == "50"
+    assert float(told["params"]["optimizer.lr"]) == model["configuration"]["optimizer"]["lr"]
+    assert told["data"] == [("heights", model["data_digest"][:36])]
+    for split in ("train", "validation"):
+        rows = np.genfromtxt(cell / "train" / f"loss_{split}.csv", delimiter=",", names=True)
+        assert told["metrics"][f"{split}/loss"] == list(zip(rows["step"], rows["loss"], strict=True))
+    for name, entry in json.loads((cell / "evaluate" / "metrics.json").read_text()).items():
+        assert told["metrics"][name] == [(0, entry["value"])]
+        assert told["metrics"][f"{name}_error"] == [(0, entry["error"])]
+        assert "settings" in told["tags"][f"protocol.{name}"] or "extractor" in told["tags"][f"protocol.{name}"]
+    for stage in ("train", "sample", "evaluate"):
+        assert told["metrics"][f"cost/{stage}_work_seconds"][0][1] > 0
+        assert told["metrics"][f"cost/{stage}_peak_memory_mb"][0][1] > 0
+    assert told["metrics"]["cost/parameters"] == [(0, model["parameters"])]
+    assert len(told["metrics"]["system/cpu_utilization_percentage"]) >= 1
+    assert told["files"] == ["metrics.json", "model.json", "samples.png", "weights.safetensors"]
+    with np.load(cell / "train" / "previews.npz") as previews:
+        assert told["previews"] == sorted(int(name.removeprefix("step_")) for name in previews.files)
+        assert len(told["previews"]) >= 3
+    assert run.info.run_name == "heights-vae"
+
+
+def test_losses_are_told_while_training_runs_and_not_only_afterwards(tracked: Workspace) -> None:
+    run = only(tracked.store)
+    points = client(tracked.store).get_metric_history(run.info.run_id, "train/loss")
+    assert len({point.timestamp for point in points}) == len(points)
+
+
+def test_recording_again_changes_nothing(tracked: Workspace) -> None:
+    before = snapshot(tracked.store)
+    done = tracked.run("record")
+    assert "up to date" in done.stdout
+    assert snapshot(tracked.store) == before
+
+
+def test_a_new_server_gets_the_same_content_from_the_files(tracked: Workspace, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/elsewhere/mlflow.db"
+    done = tracked.run("record", f"tracking.uri={store}")
+    assert re.search(r"heights-vae [0-9a-f]{16}: train, sample, evaluate\n", done.stdout)
+    live, again = snapshot(tracked.store), snapshot(store)
+    for told in (live, again):
+        for key in [key for key in told["metrics"] if key.startswith("system/")]:
+            del told["metrics"][key]
+    assert again == live
+
+
+def test_the_environment_names_the_server_before_the_configuration(tracked: Workspace, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    tracked.run("record", MLFLOW_TRACKING_URI=store, MLFLOW_RUN_ID="a run of somebody else")
+    assert len(runs(store)) == 1
+
+
+def test_files_of_another_model_are_not_recorded(tracked: Workspace, tmp_path: Path) -> None:
+    workspace = tracked.copy(tmp_path)
+    cost = tmp_path / "artifacts" / "heights" / "vae" / "sample" / "cost.json"
+    cost.write_text(json.dumps(json.loads(cost.read_text()) | {"fingerprint": "of another"}))
+    assert ": train, evaluate\n" in workspace.run("record").stdout
+
+
+def test_a_later_stage_makes_a_lost_run_again(tracked: Workspace, tmp_path: Path) -> None:
+    workspace = tracked.copy(tmp_path)
+    workspace.run("sample", "model=vae")
+    told = snapshot(workspace.store)
+    assert told["status"] == "FINISHED"
+    assert told["metrics"]["train/loss"]
+    assert {"recorded.train", "recorded.sample"} <= told["tags"].keys()
+    assert "recorded.evaluate" not in told["tags"]
+
+
+def test_a_dead_server_costs_one_line_and_can_be_told_later(prepared: Workspace, tmp_path: Path) -> None:
+    workspace = prepared.copy(tmp_path)
+    start = time.monotonic()
+    done = workspace.run("train", "model=independent", "tracking.uri=http://user:secret@127.0.0.1:9")
+    assert time.monotonic() - start < 60
+    assert done.stderr.splitlines() == [
+        "tracking: http://127.0.0.1:9 can't be reached (Connection refused); the run goes on, record it later with: "
+        "python pipelines/record.py"
+    ]
+    assert (tmp_path / "artifacts" / "heights" / "independent" / "train" / "weights.safetensors").is_file()
+    still = workspace.run("record", "tracking.uri=http://127.0.0.1:9", fails=True)
+    assert (still.returncode, still.stdout) == (1, "")
+    assert still.stderr == "error: http://127.0.0.1:9 can't be reached (Connection refused)\n"
+    workspace.run("record")
+    assert snapshot(workspace.store)["tags"]["model"] == "independent"
+
+
+def start(workspace: Workspace, *overrides: str) -> subprocess.Popen[str]:
+    """Training, as from a terminal: a process group of its own. It is returned in its middle."""
+    training = subprocess.Popen(
+        workspace.command("train", "model=vae", "budget.scale=0.03", *overrides),
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    eventually(lambda: losses_told(workspace) > 5 or training.poll() is not None)
+    assert training.poll() is None
+    return training
+
+
+def test_ctrl_c_marks_the_run_killed_and_going_on_continues_it(prepared: Workspace, tmp_path: Path) -> None:
+    workspace = prepared.copy(tmp_path)
+    with start(workspace) as training:
+        os.killpg(training.pid, signal.SIGINT)
+        assert training.wait(PATIENCE) == 130
+    assert status(workspace) == "KILLED"
+    workspace.run("train", "model=vae", "budget.scale=0.03")
+    told = snapshot(workspace.store)
+    assert told["status"] == "FINISHED"
+    rows = np.genfromtxt(tmp_path / "artifacts/heights/vae/train/loss_train.csv", delimiter=",", names=True)
+    assert [step for step, _ in told["metrics"]["train/loss"]] == rows["step"].tolist()
+    assert len(told["previews"]) == len(set(told["previews"]))
+
+
+def test_a_process_that_is_shot_leaves_a_killed_run(prepared: Workspace, tmp_path: Path) -> None:
+    workspace = prepared.copy(tmp_path)
+    with start(workspace) as training:
+        training.kill()
+        training.wait(PATIENCE)
+    eventually(lambda: status(workspace) == "KILLED")
+
+
+def test_an_error_marks_the_run_failed(prepared: Workspace, tmp_path: Path) -> None:
+    workspace = prepared.copy(tmp_path)
+    done = workspace.run("train", "model=vae", "optimizer.lr=1e30", fails=True)
+    assert (done.returncode, status(workspace)) == (1, "FAILED")
+    assert done.stderr.startswith("error: the loss is")
+
+
+def test_eight_processes_at_once_on_a_fresh_store_lose_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+
+    def train(i: int) -> None:
+        with views.opened(config_of(store), record(fingerprint=f"{i:016x}"), sweep="eight") as view:
+            for step in range(300):
+                view.metrics({"train/loss": 1.0 / (step + 1 + i)}, step)
+            view.samples(np.full((5, 1), 66.0), 299)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(train, range(8)))
+    assert capfd.readouterr().err == ""
+    found = {run.data.tags.get("fingerprint", "sweep"): run for run in runs(store)}
+    assert set(found) == {f"{i:016x}" for i in range(8)} | {"sweep"}
+    parent = found.pop("sweep")
+    for run in found.values():
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert [step for step, _ in history(store, run, "train/loss")] == list(range(300))
+        assert preview_steps(store, run) == [299]
+
+
+def test_settings_that_change_keep_the_parameter_and_show_in_a_tag(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    folder = tmp_path / "sample"
+    folder.mkdir()
+    (folder / "samples.png").write_bytes(b"a picture")
+    for steps in (10, 20, 10):
+        (folder / "settings.json").write_text(json.dumps({"steps": steps}))
+        with views.opened(config_of(store), record(steps=1)) as view:
+            view.record("sample", folder)
+        run = only(store)
+        assert run.data.params["sampling.steps"] == "10"
+        assert run.data.tags.get("now.sampling.steps") == (None if steps == 10 else "20")
+
+
+def test_a_view_that_fails_leaves_its_stage_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    with views.opened(config_of(store), record()) as view:
+        view.record("train", tmp_path / "nothing")
+        view.metrics({"train/loss": 1.0}, 1)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"tracking: {store} can't be written (")
+    assert only(store).info.status == "FINISHED"
+
+
+def test_a_slow_recorder_is_waited_for_no_longer_than_is_sensible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(views, "WAIT_SECONDS", 0.1)
+    workspace = Workspace(tmp_path)
+    start = time.monotonic()
+    with views.opened(config_of(workspace.store), record()):
+        pass
+    assert time.monotonic() - start < 2
+    assert "not done after" in capfd.readouterr().err
+    eventually(lambda: status(workspace) == "FINISHED")
+
+
+def test_the_report_is_kept_with_the_runs_that_it_is_about(tracked: Workspace, tmp_path: Path) -> None:
+    workspace = tracked.copy(tmp_path)
+    cell, draft = tmp_path / "artifacts" / "heights" / "vae", tmp_path / "results-draft"
+    (tmp_path / "artifacts" / "mnist").mkdir()
+    (draft / "figures").mkdir(parents=True)
+    scores = json.loads((cell / "evaluate" / "metrics.json").read_text())
+    (draft / "leaderboard.json").write_text(json.dumps({"heights": {"vae": scores}}))
+    for name in ("report.html", "figures/all.svg", "figures/heights-vae.png", "figures/mnist-vae.png"):
+        (draft / name).write_text(name)
+    config = config_of(workspace.store, f"paths.artifacts={tmp_path / 'artifacts'}")
+    views.record_report(config, draft)
+    run = only(workspace.store)
+    assert files(workspace.store, run, "report") == [
+        "report/figures/all.svg", "report/figures/heights-vae.png", "report/report.html"
+    ]  # fmt: skip
+    draft.rename(tmp_path / "results")
+    assert "up to date" in workspace.run("record").stdout
+    (tmp_path / "results" / "leaderboard.json").write_text(json.dumps({"heights": {"vae": {}}}))
+    (tmp_path / "results" / "report.html").write_text("of other scores")
+    assert "up to date" in workspace.run("record").stdout
+
+
+def test_wandb_offline_writes_a_run_folder_with_the_same_content(tracked: Workspace, tmp_path: Path) -> None:
+    done = tracked.run("record", "tracking=wandb", WANDB_DIR=str(tmp_path))
+    assert ": train, sample, evaluate\n" in done.stdout
+    fingerprint = only(tracked.store).data.tags["fingerprint"]
+    (folder,) = (tmp_path / "wandb").glob(f"offline-run-*-{fingerprint}")
+    assert (folder / f"run-{fingerprint}.wandb").stat().st_size > 1000
+    kept = {path.name for path in (folder / "files").rglob("*") if path.is_file()}
+    assert {"metrics.json", "model.json", "samples.png", "weights.safetensors"} <= kept
+    assert "up to date" in tracked.run("record", "tracking=wandb", WANDB_DIR=str(tmp_path)).stdout
+    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 1
+
+
+def test_wandb_is_told_while_training_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    with views.opened(config_of("unused", "tracking=wandb"), record()) as view:
+        view.metrics({"train/loss": 1.0}, 1)
+        view.samples(np.full((5, 1), 66.0), 1)
+    assert capfd.readouterr().err == ""
+    (folder,) = (tmp_path / "wandb").glob(f"offline-run-*-{FINGERPRINT}")
+    assert list((folder / "files" / "media" / "images").glob("samples*.png"))
+
+
+def test_without_tracking_no_process_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **more: Any) -> Iterator[None]:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with views.opened(config_of("unused", "tracking=none"), record()) as view:
+        view.metrics({"train/loss": 1.0}, 1)
+        view.record("train", tmp_path)
+    views.record_report(config_of("unused", "tracking=none"), tmp_path)
+
+
+def test_a_stage_does_not_import_what_its_recorder_needs() -> None:
+    code = "import sys, lookalike.views; print({'mlflow', 'wandb', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -2,15 +2,26 @@
 
 import csv
 import dataclasses
+import html
 import json
-from collections.abc import Callable
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from lookalike.config import ROOT
 from lookalike.domain import Domain
+from lookalike.errors import UserError
+from lookalike.report import figures, style
+from lookalike.report.cells import REAL, Listed, Row, Table, read_listed, read_tables
+from lookalike.report.leaderboard import BITS, describe, paired_difference, rank, rounded, to_markdown
+from lookalike.report.results import save, show
 
 HEIGHTS = Domain(name="heights", kind="vector", shape=(1,), levels=1120, low=(0.0,), step=(0.1,), unit="inch",
                  labels=(), location=(667.0,), scale=(36.0,))  # fmt: skip
@@ -88,7 +99,7 @@ def write_family(artifacts: Path, domain: Domain, model: str, rng: np.random.Gen
         (folder / "train" / f"loss_{split}.csv").write_text("\n".join(["step,loss,rate", *lines]) + "\n")
     write_arrays(folder / "sample" / "samples.npz", samples=draw(domain, 48, rng, spread=1 + rank / 10))
     write(folder / "sample" / "cost.json", cost | {"samples_per_second": 567.8})
-    metrics, details = distances(domain, 1.5 + rank, 48), {}
+    metrics, details = distances(domain, 1.5 + rank, 48), dict[str, Any]()
     if kind:
         factor = domain.dimensions * np.log(2)
         entries = {}
@@ -114,5 +125,394 @@ def write_cells(artifacts: Path, *, data: list[str], models: list[str]) -> None:
     rng = np.random.default_rng(0)
     for name in data:
         write_data(artifacts, DOMAINS[name], rng)
-        for rank, model in enumerate(models):
-            write_family(artifacts, DOMAINS[name], model, rng, rank=rank)
+        for place, model in enumerate(models):
+            write_family(artifacts, DOMAINS[name], model, rng, rank=place)
+
+
+MODELS = ["flow_matching", "vae", "independent", "copycat"]
+LISTED = Listed(data=["heights", "digits"], models=[*MODELS, "gan"])
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("artifacts")
+    write_cells(folder, data=["heights", "digits"], models=MODELS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tables(artifacts: Path) -> list[Table]:
+    return read_tables(artifacts, LISTED)[0]
+
+
+@pytest.fixture(scope="module")
+def results(tables: list[Table], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    save(tables, folder)
+    return folder
+
+
+@pytest.fixture
+def copy(artifacts: Path, tmp_path: Path) -> Path:
+    """Cells to damage."""
+    return Path(shutil.copytree(artifacts, tmp_path / "artifacts"))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def table_of(*rows: tuple[str, dict[str, Any]], real: dict[str, Any] | None = None) -> Table:
+    """A table of metrics alone; each likelihood comes with points that all families share."""
+    noise = np.linspace(-1, 1, 50)
+    families = [
+        Row(
+            model=model,
+            metrics=metrics,
+            samples=np.zeros((1, 1)),
+            costs={},
+            arrays={"rows_test": np.arange(50), "log_likelihood_test": -metrics[BITS]["value"] - noise}
+            if BITS in metrics
+            else {},
+        )
+        for model, metrics in rows
+    ]
+    prepared: Any = type("Prepared", (), {"domain": HEIGHTS})()
+    there = Row(model=REAL, metrics=real or {}, samples=np.zeros((1, 1)), costs={})
+    return Table(prepared=prepared, extractor={}, costs={}, real=there, families=families)
+
+
+def bits(value: float, error: float, kind: str = "exact") -> dict[str, Any]:
+    return {BITS: {"value": value, "error": error, "kind": kind}}
+
+
+def distance(value: float, error: float) -> dict[str, Any]:
+    return {"frechet_distance": {"value": value, "error": error}}
+
+
+# The leaderboard
+
+
+def test_leaderboard_carries_every_entry_of_every_cell_as_it_is(results: Path, artifacts: Path) -> None:
+    board = json.loads((results / "leaderboard.json").read_text())
+    assert list(board) == ["heights", "digits"]
+    for data, models in board.items():
+        assert list(models) == [REAL, *MODELS]
+        for model, metrics in models.items():
+            folder = artifacts / data / model / ("" if model == REAL else "evaluate")
+            assert metrics == json.loads((folder / "metrics.json").read_text())
+
+
+def test_leaderboard_and_figures_repeat_to_the_byte_and_hold_no_cost(results: Path, copy: Path, tmp_path: Path) -> None:
+    for path in copy.rglob("cost.json"):
+        write(path, {key: value * 2 for key, value in json.loads(path.read_text()).items()})
+    again = tmp_path / "again"
+    again.mkdir()
+    save(read_tables(copy, LISTED)[0], again)
+    first, second = files(results), files(again)
+    assert first.pop("report.html") != second.pop("report.html")
+    assert first == second
+
+
+def test_csv_has_a_line_a_number_with_all_that_its_entry_holds(results: Path) -> None:
+    board = json.loads((results / "leaderboard.json").read_text())
+    with (results / "leaderboard.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == sum(len(metrics) for models in board.values() for metrics in models.values())
+    for line in lines:
+        entry = board[line["data"]][line["model"]][line["metric"]]
+        assert float(line["value"]) == entry["value"]
+        assert float(line["error"]) == entry["error"]
+        assert line["kind"] == entry.get("kind", "")
+        assert json.loads(line["settings"] or "{}") == entry.get("settings", {})
+
+
+def test_markdown_has_real_data_first_then_bits_then_families_without_a_likelihood() -> None:
+    table = table_of(
+        ("gan", distance(3, 0.1)), ("copycat", distance(1, 0.1)), ("vae", bits(1.3, 0.1) | distance(9, 0.1)),
+        ("flow", bits(1.2, 0.1) | distance(8, 0.1)), real=distance(2, 0.1),
+    )  # fmt: skip
+    lines = [line for line in to_markdown([table]).splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == [REAL, "flow", "vae", "copycat", "gan"]
+    assert lines[2] == "| real | — | — | 2.00 ± 0.10 |"
+
+
+def test_a_bound_and_an_estimate_are_told_from_an_exact_number() -> None:
+    assert describe({"value": 1.2345, "error": 0.012, "kind": "exact"}) == "1.234 ± 0.012"
+    assert describe({"value": 1.2345, "error": 0.012, "kind": "lower bound"}) == "≤ 1.234 ± 0.012"
+    assert describe({"value": 1.2345, "error": 0.012, "kind": "estimate"}) == "≈ 1.234 ± 0.012"
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (1.23456, 0.0123, ("1.235", "0.012")),
+        (1.23456, 0.00996, ("1.235", "0.010")),
+        (981.81, 4.38, ("981.8", "4.4")),
+        (12345.6, 234.5, ("12350", "230")),
+        (-0.0001234, 0.00021, ("−0.00012", "0.00021")),
+        (2.5, 0.0, ("2.5", "")),
+        (0.123456, None, ("0.1235", "")),
+    ],
+)
+def test_numbers_are_as_exact_as_their_errors(value: float, error: float | None, text: tuple[str, str]) -> None:
+    assert rounded(value, error) == text
+
+
+def best(table: Table, metric: str) -> list[str]:
+    ranking = rank(table)
+    column = [m.name for m in ranking.metrics].index(metric)
+    return [line.model for line in ranking.lines if (number := line.numbers[column]) and number.best]
+
+
+def test_the_best_are_those_within_two_errors_and_copies_and_real_data_do_not_compete() -> None:
+    table = table_of(
+        ("copycat", distance(1, 0.1)), ("vae", distance(5.0, 0.1)), ("gan", distance(5.2, 0.1)),
+        ("flow", distance(5.3, 0.1)), real=distance(1, 0.1),
+    )  # fmt: skip
+    assert best(table, "frechet_distance") == ["vae", "gan"]
+
+
+def test_likelihoods_are_compared_point_by_point() -> None:
+    table = table_of(("vae", bits(7.0, 0.3)), ("flow", bits(7.1, 0.3)))
+    assert best(table, BITS) == ["vae"]  # their spread is that of the points, the difference is the same at each
+    difference = paired_difference(table.families[1], table.families[0])
+    assert difference is not None
+    assert difference[0] == pytest.approx(0.1)
+    assert difference[2] == 50
+
+
+def test_a_metric_nobody_told_the_report_of_is_shown_without_a_winner() -> None:
+    table = table_of(("vae", {"memorisation_ratio": {"value": 0.5, "error": 0.01}}))
+    assert rank(table).metrics[0].title == "Memorisation ratio"
+    assert best(table, "memorisation_ratio") == []
+
+
+# Cells that are not there
+
+
+def test_what_has_not_begun_is_left_out_and_named(artifacts: Path) -> None:
+    listed = Listed(data=["heights", "faces"], models=["vae", "gan"])
+    tables, skipped = read_tables(artifacts, listed)
+    assert [[row.model for row in table.families] for table in tables] == [["vae"]]
+    assert skipped == ["heights/gan", "faces"]
+
+
+def test_metrics_alone_which_git_brings_to_every_clone_are_no_cell(copy: Path) -> None:
+    for path in (copy / "digits").rglob("*.*"):
+        if path.is_file() and path.name != "metrics.json":
+            path.unlink()
+    tables, skipped = read_tables(copy, LISTED)
+    assert [table.name for table in tables] == ["heights"]
+    assert "digits" in skipped
+
+
+@pytest.mark.parametrize(
+    ("missing", "command"),
+    [
+        ("heights/vae/evaluate/metrics.json", "pipelines/evaluate.py data=heights model=vae`"),
+        ("heights/vae/sample/samples.npz", "pipelines/sample.py data=heights model=vae`"),
+        ("heights/vae/train/loss_train.csv", "pipelines/train.py data=heights model=vae`"),
+        ("heights/real/metrics.json", "pipelines/real.py data=heights`"),
+        ("heights/features/extractor/extractor.json", "pipelines/features.py data=heights`"),
+        ("heights/prepared/domain.json", "pipelines/prepare.py data=heights`"),
+    ],
+)
+def test_half_a_cell_is_refused_with_the_command_that_completes_it(copy: Path, missing: str, command: str) -> None:
+    (copy / missing).unlink()
+    with pytest.raises(UserError, match=re.escape(command)) as error:
+        read_tables(copy, LISTED)
+    assert "heights" in str(error.value)
+
+
+def test_nothing_at_all_is_refused_with_a_first_command(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nothing to compare.*dvc repro.*train\.py data=heights model=flow_matching"):
+        read_tables(tmp_path, LISTED)
+
+
+@pytest.mark.parametrize("name", ["train/model.json", "sample/samples.npz", "evaluate/details.npz"])
+def test_a_damaged_file_is_named(copy: Path, name: str) -> None:
+    (copy / "heights" / "vae" / name).write_text("x")
+    with pytest.raises(UserError, match=f"damaged: .*{name}"):
+        read_tables(copy, LISTED)
+
+
+@pytest.mark.parametrize("content", ["data: []\nmodels: [a]", "models: [a]", "data: heights\nmodels: [a]", "- a", "{"])
+def test_a_pipeline_file_without_its_lists_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "pipeline.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"pipeline\.yaml"):
+        read_listed(tmp_path / "pipeline.yaml")
+
+
+def test_the_pipeline_file_of_this_project_can_be_read() -> None:
+    listed = read_listed(ROOT / "conf" / "pipeline.yaml")
+    assert "heights" in listed.data
+    assert "copycat" in listed.models
+
+
+# Figures
+
+
+def test_histogram_bins_never_have_a_recorded_value_on_an_edge() -> None:
+    values = np.round(np.arange(560, 791) * 0.1, 1)
+    edges = figures.bins(values, step=0.1)
+    assert np.diff(edges) == pytest.approx(1.0)
+    assert np.abs(values[:, None] - edges).min() > 0.04
+    counts = np.histogram(values, edges)[0]
+    assert set(counts[counts > 0][1:-1]) == {10}
+
+
+def test_dark_figures_are_the_light_ones_in_other_colours(results: Path) -> None:
+    light = (results / "figures" / "heights-densities-light.svg").read_text()
+    dark = (results / "figures" / "heights-densities-dark.svg").read_text()
+    strip = re.compile("#[0-9a-f]{6}")
+    assert strip.sub("", light) == strip.sub("", dark)
+    assert not {pair[0] for pair in style.COLOURS.values()} & set(strip.findall(dark))
+    assert "<dc:date>" not in light
+
+
+def test_every_row_of_images_has_a_picture_and_only_trained_families_a_loss(results: Path, tables: list[Table]) -> None:
+    pictures = {path.name for path in (results / "figures").glob("*.png")}
+    assert pictures == {f"digits-samples-{model}.png" for model in [REAL, *MODELS]}
+    assert list(figures.loss_panels(tables[0])) == ["flow_matching", "vae"]
+
+
+def test_every_curve_of_a_family_with_two_objectives_is_read(copy: Path) -> None:
+    for split in ("train", "validation"):
+        lines = ["step,generator,critic", "1,0.5,1.5", "2,0.25,1.25"]
+        (copy / "heights" / "vae" / "train" / f"loss_{split}.csv").write_text("\n".join(lines) + "\n")
+    table = read_tables(copy, Listed(data=["heights"], models=["vae"]))[0][0]
+    assert list(table.families[0].curves["train"]) == ["generator", "critic"]
+    assert figures.panel(figures.loss_panels(table)["vae"]).count("training: critic") == 1
+
+
+# The page
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, ids, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(results: Path) -> Page:
+    return Page((results / "report.html").read_text())
+
+
+def test_page_needs_nothing_beside_it_and_is_small(page: Page, results: Path) -> None:
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "link", "iframe", "object")
+        for name in ("src", "srcset", "href", "xlink:href", "poster"):
+            target = attributes.get(name) or "#"
+            assert target.startswith(("#", "data:image/png;base64,")), (tag, target[:80])
+    text = (results / "report.html").read_text()
+    assert not re.search(r"url\((?!#)", text)
+    assert "@import" not in text
+    assert len(text) < 5_000_000
+
+
+def test_page_describes_every_picture_and_repeats_no_id(page: Page) -> None:
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == 1 + len(MODELS)
+    assert all(attributes.get("alt") for attributes in images)
+    figure_tags = [attributes for tag, attributes in page.tags if tag == "figure" and attributes.get("role") == "img"]
+    assert sum(tag == "svg" for tag, _ in page.tags) == len(figure_tags)
+    assert all(attributes.get("aria-label") for attributes in figure_tags)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_numbers_of_the_page_are_those_of_the_leaderboard(page: Page, results: Path) -> None:
+    board = json.loads((results / "leaderboard.json").read_text())
+    words = {word.strip() for word in page.words}
+    for models in board.values():
+        for metrics in models.values():
+            for metric, entry in metrics.items():
+                assert repr(entry["value"]) in words
+                assert repr(entry["error"]) in words
+                if not metric.endswith(("_train", "_validation")):
+                    assert describe(entry) in words
+
+
+def test_page_explains_kinds_copies_and_distances(page: Page) -> None:
+    text = html.unescape(" ".join(" ".join(page.words).split()))
+    for phrase in (
+        "lower bound",
+        "estimate",
+        "conclusive",
+        "not “FID”",
+        "returns images and numbers from the training",
+    ):
+        assert phrase in text
+
+
+def test_page_says_when_compute_was_not_the_same(copy: Path, tmp_path: Path, page: Page) -> None:
+    assert "Every trained family had the same compute" in " ".join(page.words)
+    path = copy / "heights" / "vae" / "train" / "model.json"
+    write(path, json.loads(path.read_text()) | {"flops": 1e9})
+    save(read_tables(copy, LISTED)[0], tmp_path)
+    assert "did not have the same compute" in (tmp_path / "report.html").read_text()
+
+
+def test_terminal_shows_every_number_and_where_the_page_is(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show(results)
+    printed = capsys.readouterr().out
+    for line in (results / "leaderboard.md").read_text().splitlines():
+        if line.startswith("| ") and not line.startswith("| ---"):
+            assert all(field.strip("| *") in printed for field in line.split(" | "))
+    assert "report.html" in printed
+
+
+def test_no_leaderboard_yet_is_a_message(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"pipelines/compare\.py"):
+        show(tmp_path)
+
+
+def test_comparing_imports_neither_torch_nor_a_tracker() -> None:
+    program = (
+        "import sys; sys.path.insert(0, 'pipelines'); import compare; "
+        "print(sorted({'torch', 'scipy', 'mlflow', 'wandb', 'pytorch_lightning'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium here")
+@pytest.mark.parametrize("width", [360, 1280])
+def test_page_does_not_scroll_sideways(results: Path, tmp_path: Path, width: int) -> None:
+    """A frame of the width, since a window of Chromium can't be narrower than 500 pixels; everything unfolded."""
+    probe = (
+        "<script>addEventListener('load', () => { document.querySelectorAll('details').forEach(d => d.open = true); "
+        "const out = [...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll, svg') && "
+        f"e.getBoundingClientRect().right > {width} + 0.5).map(e => e.tagName); "
+        "parent.postMessage([innerWidth, document.documentElement.scrollWidth, out.join()].join(' '), '*') })</script>"
+    )
+    framed = (results / "report.html").read_text().replace("</body>", f"{probe}</body>")
+    outer = (
+        "<script>addEventListener('message', e => document.title = 'measured ' + e.data)</script>"
+        f'<iframe style="width:{width}px;height:800px;border:0" srcdoc="{html.escape(framed)}"></iframe>'
+    )
+    (tmp_path / "outer.html").write_text(outer)
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars"]
+    options += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,1000", "--virtual-time-budget=5000"]
+    command = [CHROMIUM, *options, "--dump-dom", (tmp_path / "outer.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    measured = re.search(r"<title>measured ([^<]*)</title>", done.stdout)
+    assert measured, done.stdout[:300]
+    assert measured[1].split() == [str(width), str(width)]  # of the frame, of what is in it, what sticks out

@@ -1,4 +1,4 @@
-"""Tracking on real stages, real MLflow on SQLite and real W&B offline: what a run holds, and what goes wrong around it."""
+"""Tracking with real stages, real MLflow on SQLite and real W&B offline: what a run holds, and what can go wrong."""
 
 import json
 import os
@@ -123,7 +123,7 @@ def snapshot(store: str) -> Snapshot:
     return {
         "status": run.info.status,
         "params": run.data.params,
-        "tags": {key: value for key, value in run.data.tags.items() if key != "mlflow.log-model.history"},
+        "tags": run.data.tags,
         "metrics": {key: history(store, run, key) for key in run.data.metrics},
         "files": kept,
         "previews": preview_steps(store, run),
@@ -147,10 +147,6 @@ def one(path: Path, query: str) -> Any:
     except sqlite3.OperationalError:
         return None
     return row and row[0]
-
-
-def losses_told(workspace: Workspace) -> int:
-    return one(workspace.folder / "mlflow.db", "select count(*) from metrics where key = 'train/loss'") or 0
 
 
 def status(workspace: Workspace) -> str:
@@ -226,8 +222,8 @@ def test_a_new_server_gets_the_same_content_from_the_files(tracked: Workspace, t
     assert re.search(r"heights-vae [0-9a-f]{16}: train, sample, evaluate\n", done.stdout)
     live, again = snapshot(tracked.store), snapshot(store)
     for told in (live, again):
-        for key in [key for key in told["metrics"] if key.startswith("system/")]:
-            del told["metrics"][key]
+        told["metrics"] = {key: points for key, points in told["metrics"].items() if not key.startswith("system/")}
+        told["tags"] = {key: tag for key, tag in told["tags"].items() if "git" not in key}  # the tree may move on
     assert again == live
 
 
@@ -280,7 +276,7 @@ def start(workspace: Workspace, *overrides: str) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
-    eventually(lambda: losses_told(workspace) > 5 or training.poll() is not None)
+    eventually(lambda: any(workspace.folder.glob("scratch/*/last.ckpt")) or training.poll() is not None)
     assert training.poll() is None
     return training
 
@@ -290,7 +286,7 @@ def test_ctrl_c_marks_the_run_killed_and_going_on_continues_it(prepared: Workspa
     with start(workspace) as training:
         os.killpg(training.pid, signal.SIGINT)
         assert training.wait(PATIENCE) == 130
-    assert status(workspace) == "KILLED"
+    eventually(lambda: status(workspace) == "KILLED")
     workspace.run("train", "model=vae", "budget.scale=0.03")
     told = snapshot(workspace.store)
     assert told["status"] == "FINISHED"
@@ -315,12 +311,14 @@ def test_an_error_marks_the_run_failed(prepared: Workspace, tmp_path: Path) -> N
 
 
 def test_eight_processes_at_once_on_a_fresh_store_lose_nothing(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(views, "WAIT_SECONDS", PATIENCE)
     store = f"sqlite:///{tmp_path}/mlflow.db"
+    config = config_of(store)
 
     def train(i: int) -> None:
-        with views.opened(config_of(store), record(fingerprint=f"{i:016x}"), sweep="eight") as view:
+        with views.opened(config, record(fingerprint=f"{i:016x}"), sweep="eight") as view:
             for step in range(300):
                 view.metrics({"train/loss": 1.0 / (step + 1 + i)}, step)
             view.samples(np.full((5, 1), 66.0), 299)

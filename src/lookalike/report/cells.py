@@ -198,7 +198,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
-    """The objective's curve, `loss`, or every curve of a family with several objectives; none where none was measured."""
+    """The curve `loss`, or every curve of a family with several objectives; none where nothing was trained."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = [name for name in (rows[0] if rows else ()) if name != "step"]

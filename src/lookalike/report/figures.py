@@ -1,4 +1,4 @@
-"""Draws what the report shows: samples, loss curves, densities, scores. Functions of tables; nothing is written here."""
+"""Draws what the report shows: samples, losses, densities, scores. Functions of tables; nothing is written here."""
 
 import math
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def draw_loss(axes: Any, *, row: Row) -> None:
     axes.set_ylabel("loss")
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
-    axes.legend(loc="upper right")
+    legend_above(axes, columns=2)
 
 
 def loss_range(curves: list[NDArray[np.float64]]) -> tuple[float, float]:
@@ -92,8 +92,7 @@ def bins(data: NDArray[Any], *, step: float) -> NDArray[np.float64]:
     width = next(m * power for m in (1, 2, 5, 10) if m * power >= spread / 24)
     width = max(1, round(width / step)) * step
     low, high = float(data.min()) - 3 * width, float(data.max()) + 3 * width
-    edges: NDArray[np.float64] = np.arange(math.floor(low / width), math.ceil(high / width) + 1) * width - step / 2
-    return edges
+    return np.arange(math.floor(low / width), math.ceil(high / width) + 1, dtype=np.float64) * width - step / 2
 
 
 def draw_density(
@@ -116,16 +115,23 @@ def draw_density(
         axes.plot(values, smooth, color=style.MODEL, lw=1.6, label="model's density")
     if not inside.all():
         note = f"{(~inside).sum():,} of {len(samples):,} samples\nlie outside"
-        axes.text(0.98, 0.95, note, transform=axes.transAxes, ha="right", va="top", color=style.MUTED)
+        box = {"facecolor": style.SURFACE, "edgecolor": "none", "alpha": 0.8, "pad": 2}
+        axes.text(0.98, 0.95, note, transform=axes.transAxes, ha="right", va="top", color=style.MUTED, bbox=box)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, top)
     axes.set_yticks([])
     axes.set_xlabel(domain.unit)
-    axes.legend(loc="upper left", handlelength=1.2)
+    legend_above(axes, columns=3)
+
+
+def legend_above(axes: Any, *, columns: int) -> None:
+    """A legend where no curve can run through it."""
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "borderpad": 0}
+    axes.legend(ncols=columns, handlelength=1.2, columnspacing=1.2, **place)
 
 
 def score_panels(table: Table) -> dict[str, Draw]:
-    """A panel for each metric that says which way is better and that several families have."""
+    """A panel, by its title, for each metric that says which way is better and that several families have."""
     ranking = rank(table)
     families = {row.model: row for row in table.families}
     order = [families[line.model] for line in ranking.lines if line.model != REAL]
@@ -133,7 +139,7 @@ def score_panels(table: Table) -> dict[str, Draw]:
     for metric in ranking.metrics:
         rows = [row for row in order if metric.name in row.metrics]
         if metric.better and len(rows) > 1:
-            panels[metric.name] = partial(draw_scores, rows=rows, real=table.real, metric=metric)
+            panels[metric.title] = partial(draw_scores, rows=rows, real=table.real, metric=metric)
     return panels
 
 
@@ -151,15 +157,16 @@ def draw_scores(axes: Any, *, rows: list[Row], real: Row, metric: Metric) -> Non
         axes.axvline(bar, color=style.BAR, lw=1.2, ls=(0, (4, 3)))
         at = {"transform": axes.get_xaxis_transform(), "va": "bottom", "color": style.BAR}
         axes.text(bar, 1.02, "real data", ha="center", **at)
-    if min(values) > 0 and max(values) > 30 * min(values):
+    if min(values) > 0 and max(values) > 10 * min(values):
         axes.set_xscale("log")
+    axes.margins(x=0.08)
     axes.set_yticks(range(len(rows)), [row.model for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0, labelcolor=style.INK)
     unit = rows[0].metrics[metric.name].get("unit")
     arrow = "← better" if metric.better == "lower" else "better →"
-    axes.set_xlabel(f"{unit or metric.title.lower()}  ({arrow})")
+    axes.set_xlabel(f"{unit or metric.title}  ({arrow})")
 
 
 def panel(draw: Draw, *, size: tuple[float, float] = PANEL) -> str:
@@ -170,9 +177,9 @@ def panel(draw: Draw, *, size: tuple[float, float] = PANEL) -> str:
         return style.to_svg(figure, transparent=True)
 
 
-def sheet(panels: dict[str, Draw], *, size: tuple[float, float] = PANEL, columns: int = 3) -> str:
+def sheet(panels: dict[str, Draw], *, size: tuple[float, float]) -> str:
     """All panels of a kind as one SVG, their names above them."""
-    columns = min(columns, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     with style.styled(text="path"):
         figure = Figure(figsize=(size[0] * columns, (size[1] + 0.25) * rows), layout="constrained")
@@ -181,7 +188,7 @@ def sheet(panels: dict[str, Draw], *, size: tuple[float, float] = PANEL, columns
             axes.set_axis_off()
         for axes, (name, draw) in zip(grid, panels.items(), strict=False):
             draw(axes)
-            axes.set_title(name.replace("_", " "), pad=14)
+            axes.set_title(name, pad=14)
         return style.to_svg(figure)
 
 

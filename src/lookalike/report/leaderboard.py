@@ -1,6 +1,6 @@
 """The leaderboard: `metrics.json` of every cell in one place, and the same numbers ranked and rounded for reading.
 
-    leaderboard = {data: {model: {metric: {"value": ..., "error": ..., ...}}}}
+leaderboard = {data: {model: {metric: {"value": ..., "error": ..., ...}}}}
 """
 
 import csv
@@ -134,13 +134,13 @@ def row_of(fields: list[str]) -> str:
 def rank(table: Table) -> Ranking:
     """One data set's ranking."""
     board: Board = {row.model: row.metrics for row in table.rows}
-    metrics = shown_metrics(board)
+    metrics = shown_metrics(table)
     models = sorted(board, key=lambda model: (model != REAL, *standing(board[model]), model))
     best = {metric.name: winners(table, metric) for metric in metrics}
 
     def number(model: str, metric: Metric) -> Number | None:
         entry = board[model].get(metric.name)
-        return entry and Number(text=describe(entry), best=model in best[metric.name])
+        return Number(text=describe(entry), best=model in best[metric.name]) if entry else None
 
     lines = [
         Line(
@@ -153,13 +153,12 @@ def rank(table: Table) -> Ranking:
     return Ranking(metrics=metrics, lines=lines)
 
 
-def shown_metrics(board: Board) -> list[Metric]:
-    """The metrics that any model has, known ones first; likelihoods of other splits than test are left to the CSV."""
-    names = list(dict.fromkeys(name for metrics in board.values() for name in metrics))
+def shown_metrics(table: Table) -> list[Metric]:
+    """The metrics that any row has, known ones first; likelihoods of other splits than test are left to the CSV."""
+    names = list(dict.fromkeys(name for row in table.rows for name in row.metrics))
     known = [metric for metric in METRICS if metric.name in names]
     others = set(names) - {metric.name for metric in METRICS} - {f"{BITS}_validation", f"{BITS}_train"}
-    units = {metrics[BITS].get("unit") for metrics in board.values() if BITS in metrics}
-    if known and known[0].name == BITS and units == {"bits/observation"}:
+    if known and known[0].name == BITS and table.prepared.domain.dimensions == 1:
         known[0] = dataclasses.replace(known[0], title="Bits an observation")
     more = [Metric(name=n, title=n.replace("_", " ").capitalize(), better=None) for n in names if n in others]
     return known + more

@@ -1,4 +1,4 @@
-"""One look for every figure, light and dark. Colours are Okabe and Ito's, told apart by every kind of sight."""
+"""One look for every figure, light and dark. Colours follow Okabe and Ito: every kind of sight tells them apart."""
 
 import io
 import re
@@ -17,11 +17,11 @@ COLOURS = {
     "data": ("#b4bac4", "#565d69"),
     "model": ("#0072b2", "#56b4e9"),
     "samples": ("#d55e00", "#e69f00"),
-    "bar": ("#009e73", "#2bc79a"),
+    "bar": ("#007a5a", "#2bc79a"),
 }
 """By role, light and dark. A figure is drawn in light; `dark` and `inline` exchange the colours in its SVG."""
 
-INK, MUTED, RULE, DATA = (COLOURS[role][0] for role in ("ink", "muted", "rule", "data"))
+SURFACE, INK, MUTED, RULE, DATA = (COLOURS[role][0] for role in ("surface", "ink", "muted", "rule", "data"))
 MODEL, SAMPLES, BAR = (COLOURS[role][0] for role in ("model", "samples", "bar"))
 
 SETTINGS: dict[str, Any] = {
@@ -38,7 +38,7 @@ SETTINGS: dict[str, Any] = {
     "axes.titlelocation": "left",
     "axes.titlesize": 9,
     "axes.titleweight": "bold",
-    "figure.facecolor": COLOURS["surface"][0],
+    "figure.facecolor": SURFACE,
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "grid.color": RULE,
@@ -81,7 +81,7 @@ def to_svg(figure: Figure, *, transparent: bool = False) -> str:
 
 def dark(svg: str) -> str:
     """A light figure's SVG in dark colours."""
-    return exchange(svg, {light: dark for light, dark in COLOURS.values()})
+    return exchange(svg, dict(COLOURS.values()))
 
 
 def inline(svg: str, *, name: str) -> str:

@@ -8,6 +8,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ class Recording:
         self.record: Record = message["record"]
         self.cell, self.sampling = Path(message["cell"]), message["sampling"]
         self.pending: list[Point] = []
+        self.flushed = time.monotonic()
         self.runs = [Guarded(place, connect, message) for place, connect in asked_for(message["tracking"])]
 
     def take(self, message: Message) -> None:
@@ -74,6 +76,8 @@ class Recording:
                 Point(key, float(f"{value:.6g}"), message["step"], message["milliseconds"])  # as the files have it
                 for key, value in message["values"].items()
             ]
+            if time.monotonic() - self.flushed >= FLUSH_SECONDS:
+                self.flush()
             return
         self.flush()
         if message["kind"] == "samples":
@@ -86,7 +90,7 @@ class Recording:
 
     def flush(self) -> None:
         """Pass on the losses that were kept back."""
-        points, self.pending = self.pending, []
+        points, self.pending, self.flushed = self.pending, [], time.monotonic()
         if points:
             self.each(lambda run: run.points(points))
         self.each(lambda run: run.tick())
@@ -114,7 +118,7 @@ def read_lines(inbox: "queue.SimpleQueue[Message | None]") -> None:
 def record_run(first: Message, inbox: "queue.SimpleQueue[Message | None]") -> None:
     """Record a stage; one that ends without a word was killed."""
     recording, state = Recording(first), "KILLED"
-    while not all(guarded.failed for guarded in recording.runs):
+    while any(guarded.run for guarded in recording.runs):
         try:
             message = inbox.get(timeout=FLUSH_SECONDS)
         except queue.Empty:

@@ -46,10 +46,6 @@ class MlflowRuns:
             os.environ.setdefault(name, value)
         for name in ("MLFLOW_RUN_ID", "MLFLOW_ENABLE_ASYNC_LOGGING"):
             os.environ.pop(name, None)
-        with self.lock():
-            self._connect(experiment)
-
-    def _connect(self, experiment: str) -> None:
         import mlflow
 
         # SQLite lets one process write at a time; the others wait for as long as this.
@@ -57,24 +53,23 @@ class MlflowRuns:
         mlflow.set_tracking_uri(
             uri
         )  # for what in MLflow asks for no URI; its default is a database in the working folder
-        self.client = mlflow.MlflowClient(uri)
-        found = self.client.get_experiment_by_name(experiment)
-        if found is None:
-            self.experiment = self._create_experiment(experiment)
-        elif found.lifecycle_stage == "deleted":
-            raise RuntimeError(f"its experiment '{experiment}' is deleted: restore it or choose tracking.experiment")
-        else:
-            self.experiment = found.experiment_id
+        with self.lock():
+            self.client = mlflow.MlflowClient(uri)
+            self.experiment = self._find_experiment(experiment)
 
-    def _create_experiment(self, name: str) -> str:
+    def _find_experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        try:
-            return str(self.client.create_experiment(name, artifact_location=artifacts_of(self.uri)))
-        except MlflowException:
-            if (found := self.client.get_experiment_by_name(name)) is None:
-                raise
-            return str(found.experiment_id)  # another machine was faster
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(self.client.create_experiment(name, artifact_location=artifacts_of(self.uri)))
+            except MlflowException:
+                if (found := self.client.get_experiment_by_name(name)) is None:
+                    raise  # else another machine was faster
+        if found.lifecycle_stage == "deleted":
+            raise RuntimeError(f"its experiment '{name}' is deleted: restore it or choose tracking.experiment")
+        return str(found.experiment_id)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

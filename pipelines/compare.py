@@ -1,0 +1,22 @@
+"""Compare the cells that conf/pipeline.yaml lists, as far as they are there: `python pipelines/compare.py`."""
+
+from lookalike import views
+from lookalike.config import CONF, Config
+from lookalike.report.cells import read_listed, read_tables
+from lookalike.report.results import save, show
+from lookalike.stage import run, writing
+
+
+def main(config: Config) -> None:
+    results = config.path("results")
+    tables, skipped = read_tables(config.path("artifacts"), read_listed(CONF / "pipeline.yaml"))
+    with writing(results) as folder:
+        save(tables, folder)
+    views.record_report(config, results)
+    show(results)
+    if skipped:
+        print(f"left out, nothing of it in artifacts yet: {', '.join(skipped)}")
+
+
+if __name__ == "__main__":
+    run(main)

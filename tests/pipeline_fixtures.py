@@ -1,0 +1,277 @@
+"""Checkouts of the working tree and ways to run stages in them, for the tests of stages and pipeline."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lookalike.config import ROOT
+
+Done = subprocess.CompletedProcess[str]
+
+# Every process started with this on its path that runs a stage leaves a note of what it imported.
+TRACE = """
+import atexit, json, os, sys
+def note():
+    if os.sep + "pipelines" + os.sep in os.path.abspath(sys.argv[0]):
+        name = "-".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]) + ".json"
+        with open(os.path.join(os.environ["STAGE_TRACE"], name), "w") as file:
+            json.dump(sorted(sys.modules), file)
+if "STAGE_TRACE" in os.environ and hasattr(sys, "argv"):
+    atexit.register(note)
+"""
+
+
+@pytest.fixture(scope="session")
+def environment() -> Callable[[Path], dict[str, str]]:
+    """`environment(checkout)`: the variables under which a checkout's own code runs, silent and offline."""
+
+    def make(checkout: Path) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "WANDB_", "DVC_", "PYTEST_"))}
+        return kept | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": f"{checkout / 'src'}{os.pathsep}{checkout / '.trace'}",
+            "DVC_NO_ANALYTICS": "true",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{checkout / '.trace' / 'mlflow.db'}",
+            "GIT_AUTHOR_NAME": "Test",
+            "GIT_AUTHOR_EMAIL": "test@example.org",
+            "GIT_COMMITTER_NAME": "Test",
+            "GIT_COMMITTER_EMAIL": "test@example.org",
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run(environment: Callable[[Path], dict[str, str]]) -> Callable[..., Done]:
+    """`run(checkout, *command, **options)`: a command to its end, its output as text."""
+
+    def start(checkout: Path, *command: str, **options: Any) -> Done:
+        settings: dict[str, Any] = {"cwd": checkout, "env": environment(checkout), "timeout": 1800} | options
+        return subprocess.run(command, capture_output=True, text=True, check=False, **settings)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def new_checkout(tmp_path_factory: pytest.TempPathFactory, run: Callable[..., Done]) -> Callable[..., Path]:
+    """`new_checkout(pipeline)`: what git would commit here now, committed elsewhere, with the raw data pulled.
+
+    `pipeline` replaces conf/pipeline.yaml.
+    """
+
+    def make(pipeline: str = "") -> Path:
+        checkout = tmp_path_factory.mktemp("checkout")
+        listed = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        for name in listed.split("\0"):
+            if (ROOT / name).is_file() and not name.startswith(("artifacts/", "results/")) and name != "dvc.lock":
+                (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, checkout / name)
+        if pipeline:
+            (checkout / "conf" / "pipeline.yaml").write_text(pipeline)
+        (checkout / ".trace").mkdir()
+        (checkout / ".trace" / "sitecustomize.py").write_text(TRACE)
+        (checkout / ".git" / "info").mkdir(parents=True)
+        (checkout / ".git" / "info" / "exclude").write_text("/.trace/\n")
+        for command in (
+            ("git", "init", "-q"),
+            ("git", "add", "-A"),
+            ("git", "commit", "-qm", "The working tree"),
+            ("dvc", "pull", "-q", "data.dvc"),
+        ):
+            done = run(checkout, *command)
+            assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return checkout
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def checkout(new_checkout: Callable[..., Path]) -> Path:
+    """A checkout in which nothing has run; stages are given other places to write to."""
+    return new_checkout()
+
+
+@pytest.fixture(scope="session")
+def run_stage(checkout: Path, run: Callable[..., Done]) -> Callable[..., Done]:
+    """`run_stage(name, *overrides, **options)`: a stage script of `checkout` in a process of its own."""
+
+    def start(name: str, *overrides: str, **options: Any) -> Done:
+        return run(checkout, "python", str(checkout / "pipelines" / f"{name}.py"), *overrides, **options)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def call_stage() -> Callable[..., Done]:
+    """`call_stage(name, *overrides)`: a stage script in this process, without the seconds that imports take.
+
+    What it prints and the status that it would leave with come back as from a process of its own.
+    """
+
+    def call(name: str, *overrides: str) -> Done:
+        script = str(ROOT / "pipelines" / f"{name}.py")
+        out, err, status = io.StringIO(), io.StringIO(), 0
+        arguments, on_term = sys.argv, signal.getsignal(signal.SIGTERM)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                sys.argv = [script, *overrides]
+                runpy.run_path(script, run_name="__main__")
+            except SystemExit as leaving:
+                status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+                if isinstance(leaving.code, str):
+                    print(leaving.code, file=sys.stderr)
+            except Exception:
+                status = 1
+                traceback.print_exc()
+            finally:
+                sys.argv = arguments
+                signal.signal(signal.SIGTERM, on_term)
+        return subprocess.CompletedProcess([script, *overrides], status, out.getvalue(), err.getvalue())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[str, str]]:
+    """`contents(folder)`: every file below it, with a digest of what is in it, and every hidden folder."""
+
+    def read(folder: Path) -> dict[str, str]:
+        return {
+            str(path.relative_to(folder)): hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() or path.name.startswith(".")
+        }
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def edited() -> Callable[..., contextlib.AbstractContextManager[None]]:
+    """`with edited(path, old, new)`: the file has the new text in place of the old one inside the block."""
+
+    @contextlib.contextmanager
+    def edit(path: Path, old: str, new: str) -> Iterator[None]:
+        before = path.read_text()
+        assert before.count(old) == 1, f"{path} has {old!r} {before.count(old)} times"
+        path.write_text(before.replace(old, new))
+        try:
+            yield
+        finally:
+            path.write_text(before)
+
+    return edit
+
+
+SMOKE = """
+data: [heights, mnist]
+models: [independent, copycat, vae]
+budget: smoke
+trainer: cpu
+"""
+
+
+@pytest.fixture(scope="session")
+def smoke(
+    new_checkout: Callable[..., Path], run: Callable[..., Done], environment: Callable[[Path], dict[str, str]]
+) -> Path:
+    """A checkout after one `dvc repro` at the smallest budget: both data sets; a fitted, a trained and a copied model.
+
+    What each stage imported stands in `.trace/`.
+    """
+    checkout = new_checkout(SMOKE)
+    done = run(checkout, "dvc", "repro", env=environment(checkout) | {"STAGE_TRACE": str(checkout / ".trace")})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return checkout
+
+
+@pytest.fixture(scope="session")
+def imported(smoke: Path) -> dict[str, set[str]]:
+    """The modules that each stage of the smoke run had loaded when it ended, by the stage's name in DVC."""
+    found = {}
+    for path in (smoke / ".trace").glob("*.json"):
+        script, *overrides = path.stem.split("-")
+        chosen = dict(item.split("=", 1) for item in overrides)
+        cell = "-".join(chosen[group] for group in ("data", "model") if group in chosen)
+        found[script.removesuffix(".py") + (f"@{cell}" if cell else "")] = set(json.loads(path.read_text()))
+    return found
+
+
+@pytest.fixture(scope="session")
+def dvc_stages() -> Callable[[Path], dict[str, Any]]:
+    """`dvc_stages(checkout)`: its stages as DVC itself resolves them, by name."""
+
+    def load(checkout: Path) -> dict[str, Any]:
+        from dvc.repo import Repo
+
+        with Repo(str(checkout)) as repo:
+            return {stage.addressing: stage for stage in repo.index.stages if stage.addressing != "data.dvc"}
+
+    return load
+
+
+def quick(data: str, model: str = "") -> list[str]:
+    """Overrides for the shortest run of a cell."""
+    return [f"data={data}", "budget=smoke", "tracking=none", *([f"model={model}"] if model else [])]
+
+
+@pytest.fixture(scope="session")
+def places(checkout: Path) -> Callable[[Path], list[str]]:
+    """`places(folder)`: overrides that make a stage write below a folder and read the checkout's raw data."""
+
+    def make(folder: Path) -> list[str]:
+        return [f"paths.data={checkout / 'data'}"] + [
+            f"paths.{kind}={folder / kind}" for kind in ("artifacts", "results", "scratch")
+        ]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def heights_cell(
+    tmp_path_factory: pytest.TempPathFactory, call_stage: Callable[..., Done], places: Callable[[Path], list[str]]
+) -> Path:
+    """A folder whose `artifacts/` holds the prepared heights, their features, and a VAE up to its scores: copy it."""
+    folder = tmp_path_factory.mktemp("heights")
+    for stage in ("prepare", "features", "train", "sample", "evaluate"):
+        done = call_stage(stage, *quick("heights", "vae"), *places(folder))
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def few_digits(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose `artifacts/` holds prepared MNIST, cut down to a few hundred images: copy it."""
+    from lookalike.data import Raw
+    from lookalike.data.mnist import read
+    from lookalike.data.prepare import write
+
+    folder = tmp_path_factory.mktemp("digits")
+    raw = read(checkout / "data" / "mnist", validation=10000, seed=0)
+    prepared = folder / "artifacts" / "mnist" / "prepared"
+    prepared.mkdir(parents=True)
+    write(
+        Raw(
+            domain=raw.domain,
+            values={split: values[:300] for split, values in raw.values.items()},
+            labels={split: labels[:300] for split, labels in raw.labels.items()},
+            expected=raw.expected,
+        ),
+        prepared,
+    )
+    return folder

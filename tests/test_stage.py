@@ -1,0 +1,273 @@
+"""Whole outputs or none, cost, exit codes; a training that was stopped goes on and ends with the same bytes."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lookalike.config import compose
+from lookalike.errors import UserError
+from lookalike.stage import Cell, Cost, write_json, writing
+
+pytest_plugins = ["pipeline_fixtures"]
+
+Contents = Callable[[Path], dict[str, str]]
+
+
+# writing
+
+
+def test_a_new_folder_appears_when_the_block_is_done_and_not_before(tmp_path: Path) -> None:
+    folder = tmp_path / "heights" / "vae" / "train"
+    with writing(folder) as draft:
+        (draft / "weights").write_text("new")
+        assert not folder.exists()
+    assert (folder / "weights").read_text() == "new"
+    assert os.listdir(folder.parent) == ["train"]
+
+
+def test_an_old_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "train"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "deeper" / "leftover").write_text("old")
+    with writing(folder) as draft:
+        (draft / "weights").write_text("new")
+        assert (folder / "deeper" / "leftover").read_text() == "old"
+    assert os.listdir(folder) == ["weights"]
+    assert os.listdir(tmp_path) == ["train"]
+
+
+@pytest.mark.parametrize("failure", [UserError("no"), KeyboardInterrupt(), SystemExit(1), MemoryError()])
+def test_a_failure_leaves_the_old_folder_as_it_was_and_no_draft(
+    tmp_path: Path, failure: BaseException, contents: Contents
+) -> None:
+    folder = tmp_path / "train"
+    folder.mkdir()
+    (folder / "weights").write_text("old")
+    before = contents(tmp_path)
+
+    def fail() -> None:
+        with writing(folder) as draft:
+            (draft / "weights").write_text("new")
+            raise failure
+
+    with pytest.raises(type(failure)):
+        fail()
+    assert contents(tmp_path) == before
+
+
+def test_a_failure_to_put_the_new_folder_in_place_leaves_the_old_one_there(tmp_path: Path, contents: Contents) -> None:
+    folder = tmp_path / "train"
+    folder.mkdir()
+    (folder / "weights").write_text("old")
+    before = contents(tmp_path)
+    with pytest.raises(OSError, match="No such file"), writing(folder) as draft:
+        draft.rmdir()
+    assert contents(tmp_path) == before
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_block_runs(tmp_path: Path) -> None:
+    (tmp_path / "heights").write_text("a file where a folder should be")
+    with pytest.raises(UserError, match=r"cannot write to .*heights/train"), writing(tmp_path / "heights" / "train"):
+        pytest.fail("the block ran")
+
+
+def test_others_may_read_what_was_written(tmp_path: Path) -> None:
+    with writing(tmp_path / "train"):
+        pass
+    assert (tmp_path / "train").stat().st_mode & 0o777 == 0o755
+
+
+# Cost
+
+
+def test_cost_adds_up_blocks_of_work_and_tells_them_from_the_rest_of_the_process(tmp_path: Path) -> None:
+    cost = Cost()
+    for _ in range(2):
+        with cost.work():
+            time.sleep(0.05)
+    time.sleep(0.05)
+    cost.save(tmp_path, images_per_second=1 / 3)
+    record = json.loads((tmp_path / "cost.json").read_text())
+    assert record["images_per_second"] == 0.333
+    assert 0.1 <= record["work_seconds"] < record["process_seconds"] - record["startup_seconds"]
+    assert record["startup_seconds"] > 0
+    assert 10 < record["peak_memory_mb"] < 100_000
+
+
+def test_work_that_fails_is_timed_too() -> None:
+    cost = Cost()
+    with pytest.raises(UserError), cost.work():
+        raise UserError("no")
+    assert cost.record["work_seconds"] >= 0
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_json_holds_finite_numbers_only(tmp_path: Path, number: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "metrics.json", {"value": number})
+
+
+def test_a_cell_s_places_do_not_overlap() -> None:
+    cell = Cell(compose(["data=heights", "model=vae"]))
+    places = [cell.prepared, cell.features, cell.real, cell.train, cell.sample, cell.evaluate]
+    assert len(set(places)) == len(places)
+    assert not any(one in other.parents for one in places for other in places)
+    assert cell.train.parts[-3:] == ("heights", "vae", "train")
+
+
+# The command line
+
+
+def test_a_stage_that_did_its_work_leaves_with_0_and_says_what_it_found(
+    run_stage: Callable[..., Any], places: Callable[[Path], list[str]], tmp_path: Path
+) -> None:
+    done = run_stage("prepare", "data=heights", *places(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "654 observations" in done.stdout
+    assert os.listdir(tmp_path / "artifacts" / "heights") == ["prepared"]
+
+
+def test_a_stage_that_was_told_nonsense_leaves_with_1_and_one_line(
+    run_stage: Callable[..., Any], places: Callable[[Path], list[str]], tmp_path: Path
+) -> None:
+    done = run_stage("prepare", "data=cifar", *places(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: unknown data 'cifar': choose one of heights, mnist\n"
+
+
+def test_a_stage_of_another_checkout_than_the_installed_one_is_refused(
+    checkout: Path, environment: Callable[[Path], dict[str, str]], run_stage: Callable[..., Any], tmp_path: Path
+) -> None:
+    shutil.copytree(checkout / "src", tmp_path / "src")
+    done = run_stage("prepare", "data=heights", env=environment(checkout) | {"PYTHONPATH": str(tmp_path / "src")})
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"the installed package is that of {tmp_path}" in done.stderr
+
+
+# Stopped and started again. A training of about a thousand steps, checkpoints every twentieth of them.
+
+TRAINING = ("data=heights", "model=vae", "tracking=none", "budget=smoke", "budget.scale=0.4", "trainer.threads=1")
+
+
+def start(checkout: Path, environment: dict[str, str], stage: str, *overrides: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["python", str(checkout / "pipelines" / f"{stage}.py"), *overrides],
+        cwd=checkout, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def wait_for(pattern: str, folder: Path, process: subprocess.Popen[str]) -> None:
+    """Until a path that fits the pattern stands below the folder."""
+    deadline = time.monotonic() + 300
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None, f"it ended before it could be stopped: {process.communicate()}"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def prepared(heights_cell: Path) -> Path:
+    return heights_cell / "artifacts" / "heights" / "prepared"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, prepared: Path, run_stage: Callable[..., Any],
+    places: Callable[[Path], list[str]],
+) -> Path:  # fmt: skip
+    """The trained model of a run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    shutil.copytree(prepared, folder / "artifacts" / "heights" / "prepared")
+    done = run_stage("train", *TRAINING, *places(folder))
+    assert done.returncode == 0, done.stderr
+    assert not list((folder / "scratch").glob("*"))
+    return folder / "artifacts" / "heights" / "vae" / "train"
+
+
+@pytest.mark.parametrize(("stop", "status"), [("SIGINT", 130), ("SIGTERM", 130), ("SIGKILL", -signal.SIGKILL)])
+def test_a_training_that_was_stopped_leaves_nothing_half_done_and_goes_on_to_the_same_bytes(
+    stop: str, status: int, tmp_path: Path, prepared: Path, undisturbed: Path, checkout: Path, contents: Contents,
+    environment: Callable[[Path], dict[str, str]], run_stage: Callable[..., Any], places: Callable[[Path], list[str]],
+) -> None:  # fmt: skip
+    cell = tmp_path / "artifacts" / "heights" / "vae"
+    shutil.copytree(prepared, tmp_path / "artifacts" / "heights" / "prepared")
+    (cell / "train").mkdir(parents=True)
+    (cell / "train" / "model.json").write_text("of an earlier run")
+    before = contents(cell)
+
+    process = start(checkout, environment(checkout), "train", *TRAINING, *places(tmp_path))
+    wait_for("scratch/*/last.ckpt", tmp_path, process)
+    process.send_signal(getattr(signal, stop))
+    stopped = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status, out + err
+    assert "Traceback" not in err
+    if stop == "SIGKILL":
+        assert contents(cell / "train") == contents(cell / "train") | {"model.json": before["train/model.json"]}
+    else:
+        assert time.monotonic() - stopped < 20, "seconds on a machine that has other things to do"
+        assert err.strip() == "interrupted"
+        assert contents(cell) == before
+
+    done = run_stage("train", *TRAINING, *places(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "going on from step" in done.stdout
+    again = contents(cell / "train")
+    assert again.keys() == contents(undisturbed).keys()
+    for name in ("weights.safetensors", "model.json", "previews.npz", "loss_train.csv", "loss_validation.csv"):
+        assert again[name] == contents(undisturbed)[name], name
+    assert not list((tmp_path / "scratch").glob("*"))
+    assert os.listdir(cell) == ["train"]
+
+
+def test_a_checkpoint_that_is_damaged_does_not_end_in_a_traceback(
+    tmp_path: Path, heights_cell: Path, call_stage: Callable[..., Any], places: Callable[[Path], list[str]]
+) -> None:
+    shutil.copytree(heights_cell, tmp_path, dirs_exist_ok=True)
+    record = json.loads((tmp_path / "artifacts" / "heights" / "vae" / "train" / "model.json").read_text())
+    checkpoint = tmp_path / "scratch" / record["fingerprint"] / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"PK\x03\x04 cut off")
+    done = call_stage("train", "data=heights", "model=vae", "budget=smoke", "tracking=none", *places(tmp_path))
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0 or str(checkpoint) in done.stderr
+
+
+# Every other stage that takes its time, with work that lasts long enough to be stopped.
+LONG = {
+    "prepare": ("data=mnist", "artifacts/mnist/.prepared-*"),
+    "sample": ("data=heights model=vae budget.samples=30000000", "artifacts/heights/vae/.sample-*"),
+    "evaluate": (
+        "data=heights model=vae likelihood.importance_samples=200000",
+        "artifacts/heights/vae/.evaluate-*",
+    ),
+}
+
+
+@pytest.mark.parametrize("stage", LONG)
+def test_control_c_ends_every_stage_with_130_and_leaves_what_was_there(
+    stage: str, tmp_path: Path, heights_cell: Path, checkout: Path, contents: Contents,
+    environment: Callable[[Path], dict[str, str]], places: Callable[[Path], list[str]],
+) -> None:  # fmt: skip
+    shutil.copytree(heights_cell, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "artifacts" / "mnist").mkdir()
+    before = contents(tmp_path / "artifacts")
+    overrides, draft = LONG[stage]
+    process = start(checkout, environment(checkout), stage, "tracking=none", *overrides.split(), *places(tmp_path))
+    wait_for(draft, tmp_path, process)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    stopped = time.monotonic()
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err.strip()) == (130, "interrupted"), out + err
+    assert time.monotonic() - stopped < 20
+    assert contents(tmp_path / "artifacts") == before

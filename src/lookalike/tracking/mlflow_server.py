@@ -21,6 +21,7 @@ LOCK_SECONDS = 60
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # A dead server must be noticed in seconds: the defaults retry for minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -50,9 +51,8 @@ class MlflowRuns:
 
         # SQLite lets one process write at a time; the others wait for as long as this.
         uri = f"{self.uri}?timeout={LOCK_SECONDS}" if is_sqlite(self.uri) and "?" not in self.uri else self.uri
-        mlflow.set_tracking_uri(
-            uri
-        )  # for what in MLflow asks for no URI; its default is a database in the working folder
+        # What in MLflow takes no URI falls back on a database in the working folder.
+        mlflow.set_tracking_uri(uri)
         with self.lock():
             self.client = mlflow.MlflowClient(uri)
             self.experiment = self._find_experiment(experiment)
@@ -63,7 +63,8 @@ class MlflowRuns:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                return str(self.client.create_experiment(name, artifact_location=artifacts_of(self.uri)))
+                kind = {"mlflow.experimentKind": "custom_model_development"}  # the page then opens on runs, not on chats
+                return str(self.client.create_experiment(name, artifacts_of(self.uri), kind))
             except MlflowException:
                 if (found := self.client.get_experiment_by_name(name)) is None:
                     raise  # else another machine was faster
@@ -181,7 +182,7 @@ def dataset(record: Record) -> Any:
     tensor = {"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": [-1, *domain["shape"]]}}
     found = Dataset(
         name=domain["name"],
-        digest=record["data_digest"][:36],
+        digest=record["data_digest"][:8],  # the whole is a tag
         source_type="local",
         source=json.dumps({"uri": f"artifacts/{domain['name']}/prepared"}),
         schema=json.dumps({"mlflow_tensorspec": {"features": json.dumps([tensor]), "targets": None}}),

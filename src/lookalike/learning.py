@@ -32,19 +32,17 @@ class Learned:
     flops: float
 
 
-class Previews:
-    """Passes losses and previews on to a view and keeps the previews."""
+class Shown:
+    """Passes losses and samples on to a view, the samples as values."""
 
     def __init__(self, view: Any, prepared: Prepared) -> None:
         self.view, self.domain = view, prepared.domain
-        self.kept: dict[int, NDArray[Any]] = {}
 
     def metrics(self, values: dict[str, float], step: int) -> None:
         self.view.metrics(values, step)
 
     def samples(self, samples: NDArray[Any], step: int) -> None:
-        self.kept[step] = self.domain.to_values(samples)
-        self.view.samples(self.kept[step], step)
+        self.view.samples(self.domain.to_values(samples), step)
 
 
 def identity(config: Config, prepared: Prepared) -> dict[str, Any]:
@@ -104,9 +102,8 @@ def train_at_price(model: Any, prepared: Prepared, config: Config, *, scratch: P
         raise UserError(f"data.batch_size={config.data.batch_size}: the training set holds {len(grid)} observations")
     cost = operations_per_step(network, gather((grid,), np.arange(config.data.batch_size)))
     steps = max(1, round(config.data.flops * config.budget.scale / cost))
-    observer = Previews(view, prepared)
     count = 48 if prepared.domain.kind == "image" else 500
-    curves = train(
+    history = train(
         network,
         (grid,),
         (prepared.grid("validation"),),
@@ -116,10 +113,16 @@ def train_at_price(model: Any, prepared: Prepared, config: Config, *, scratch: P
         trainer=config.trainer,
         seed=config.seed,
         scratch=scratch,
-        observer=observer,
+        observer=Shown(view, prepared),
         preview=lambda: network.sample(count, **config.preview).cpu().numpy(),
     )
-    return Learned(curves, observer.kept, steps=steps, images=steps * config.data.batch_size, flops=float(cost) * steps)
+    return Learned(
+        {"train": history.train, "validation": history.validation},
+        {step: prepared.domain.to_values(samples) for step, samples in history.previews.items()},
+        steps=steps,
+        images=steps * config.data.batch_size,
+        flops=float(cost) * steps,
+    )
 
 
 def save(model: Any, learned: Learned, record: dict[str, Any], folder: Path) -> dict[str, Any]:

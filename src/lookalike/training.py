@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
@@ -38,6 +38,14 @@ class Observer(Protocol):
     def metrics(self, values: dict[str, float], step: int) -> None: ...
 
     def samples(self, samples: NDArray[Any], step: int) -> None: ...
+
+
+class History(NamedTuple):
+    """What training tells: rows with `step` and each loss, and samples by step."""
+
+    train: list[dict[str, float]]
+    validation: list[dict[str, float]]
+    previews: dict[int, NDArray[Any]]
 
 
 class Silent:
@@ -127,6 +135,7 @@ class Record(Callback):
         self.preview_at = {round((i + 1) * checks / previews) * every for i in range(previews)} if previews else set()
         self.train_rows: list[dict[str, float]] = []
         self.validation_rows: list[dict[str, float]] = []
+        self.previews: dict[int, Tensor] = {}
         self.sums: dict[str, Tensor] = {}
         self.count = 0
         self.validation: list[dict[str, Tensor]] = []
@@ -156,7 +165,8 @@ class Record(Callback):
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.preview is not None and trainer.global_step in self.preview_at:
             torch.manual_seed(0)
-            self.observer.samples(self.preview(), trainer.global_step)
+            self.previews[trainer.global_step] = torch.from_numpy(self.preview())
+            self.observer.samples(self.previews[trainer.global_step].numpy(), trainer.global_step)
 
     def on_validation_batch_end(
         self,
@@ -184,10 +194,17 @@ class Record(Callback):
             self.bar.close()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"train": self.train_rows, "validation": self.validation_rows, "sums": self.sums, "count": self.count}
+        return {
+            "train": self.train_rows,
+            "validation": self.validation_rows,
+            "previews": self.previews,
+            "sums": self.sums,
+            "count": self.count,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.train_rows, self.validation_rows = list(state_dict["train"]), list(state_dict["validation"])
+        self.previews = dict(state_dict["previews"])
         self.sums, self.count = dict(state_dict["sums"]), state_dict["count"]
 
 
@@ -220,7 +237,7 @@ def train(
     scratch: Path,
     observer: Observer,
     preview: Callable[[], NDArray[Any]] | None,
-) -> dict[str, list[dict[str, float]]]:
+) -> History:
     """Train a module with `losses(*batch)` in place.
 
     Args:
@@ -236,7 +253,7 @@ def train(
         preview: draws a few samples, or None.
 
     Returns:
-        Loss curves: rows with `step` and each loss, under "train" and "validation".
+        Loss curves and previews, those of the time before a resumption among them.
 
     Raises:
         UserError: the batch is larger than the data, or the loss is not finite.
@@ -260,8 +277,14 @@ def train(
     if optimizer.average:
         callbacks.insert(0, EMAWeightAveraging(decay=max(0.0, 1 - 1 / (optimizer.average * steps))))
     callbacks.append(
+        # After each check, so that what the check found is in it.
         ModelCheckpoint(
-            dirpath=scratch, filename="last", every_n_train_steps=every, save_top_k=1, enable_version_counter=False
+            dirpath=scratch,
+            filename="last",
+            every_n_epochs=1,
+            save_on_train_epoch_end=False,
+            save_top_k=1,
+            enable_version_counter=False,
         )
     )
     lightning = pl.Trainer(
@@ -292,7 +315,8 @@ def train(
     if lightning.interrupted:
         raise KeyboardInterrupt
     model.eval()
-    return {"train": record.train_rows, "validation": record.validation_rows}
+    previews = {step: samples.numpy() for step, samples in record.previews.items()}
+    return History(train=record.train_rows, validation=record.validation_rows, previews=previews)
 
 
 def quiet() -> None:

@@ -63,8 +63,7 @@ class MlflowRuns:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                kind = {"mlflow.experimentKind": "custom_model_development"}  # the page then opens on runs, not on chats
-                return str(self.client.create_experiment(name, artifacts_of(self.uri), kind))
+                return str(self.client.create_experiment(name, artifacts_of(self.uri)))
             except MlflowException:
                 if (found := self.client.get_experiment_by_name(name)) is None:
                     raise  # else another machine was faster

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -217,9 +218,7 @@ def dvc_stages() -> Callable[[Path], dict[str, Any]]:
     """`dvc_stages(checkout)`: its stages as DVC itself resolves them, by name."""
 
     def load(checkout: Path) -> dict[str, Any]:
-        from dvc.repo import Repo
-
-        with Repo(str(checkout)) as repo:
+        with importlib.import_module("dvc.repo").Repo(str(checkout)) as repo:
             return {stage.addressing: stage for stage in repo.index.stages if stage.addressing != "data.dvc"}
 
     return load

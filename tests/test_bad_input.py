@@ -322,6 +322,11 @@ class Payload:
         return (os.mkdir, (self.mark,))
 
 
+def become_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 FEW = np.full((10, 1), 64.5)
 SAMPLES: dict[str, tuple[Callable[[Path], object], str]] = {
     "NaN": (lambda p: np.savez(p, samples=np.where(np.arange(10)[:, None] == 3, np.nan, FEW)), "1 values are NaN"),
@@ -339,7 +344,7 @@ SAMPLES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no samples": (lambda p: np.savez(p, samples=FEW[:0]), "no samples"),
     "an array alone": (lambda p: p.write_bytes(b"\x93NUMPY\x01\x00"), "damaged"),
     "no archive": (lambda p: p.write_bytes(b"<html>404</html>"), "damaged"),
-    "a folder": (lambda p: (p.unlink(), p.mkdir()), "no samples"),
+    "a folder": (become_a_folder, "no samples"),
     "objects": (
         lambda p: np.savez(p, allow_pickle=True, samples=np.array([[Payload(str(p.parent / "mark"))]], dtype=object)),
         "damaged",

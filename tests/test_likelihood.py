@@ -1,17 +1,23 @@
-"""Units, dequantization, discretized logistics, noise by row: against closed forms."""
+"""Units, dequantization, discretized logistics, noise by row, and the families' likelihoods: against closed forms."""
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from torch import Tensor
+from torch import Tensor, nn
 
+from lookalike.config import Config
 from lookalike.domain import Domain
 from lookalike.likelihood import LogisticMixture, WorkingUnits, bits_per_dimension, log_mean_exp, row_noise
+from lookalike.models.build import build
+from lookalike.models.flow_matching import divergence
+from lookalike.models.independent import Independent
+from lookalike.networks.ode import integrate
 
 Distribution = Literal["normal", "uniform", "sign"]
 
@@ -192,3 +198,275 @@ def test_log_mean_exp_is_what_its_name_says() -> None:
     torch.testing.assert_close(log_mean_exp(weights, dim=1), weights.exp().mean(dim=1).log())
     torch.testing.assert_close(log_mean_exp(weights, dim=0), weights.exp().mean(dim=0).log())
     torch.testing.assert_close(log_mean_exp(weights - 5000, dim=1), weights.exp().mean(dim=1).log() - 5000)
+
+
+# The VAE's bound, against an integral over its one-dimensional code.
+
+
+@pytest.fixture(scope="module")
+def vae(small_config: Callable[..., Config], make_domain: Callable[..., Domain]) -> Any:
+    """A VAE of vectors with a one-dimensional code, trained for a moment: its encoder is near the posterior, not on it."""
+    domain = make_domain(2, levels=16)
+    section = small_config("vae").model
+    model = build(section | {"vector": section["vector"] | {"latent": 1}}, domain, seed=0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(150):
+        middle = torch.randint(2, 14, (128, 1))
+        x = (middle + torch.randint(-1, 3, (128, 2))).clamp(0, 15)
+        optimizer.zero_grad()
+        model.losses(x)["loss"].backward()
+        optimizer.step()
+    return model.eval()
+
+
+def marginal(model: Any, x: Tensor) -> Tensor:
+    """log ∫ p(x | z) N(z; 0, 1) dz `[N]` on a fine grid of z."""
+    z = torch.linspace(-8, 8, 1601)[:, None]
+    log_prior = -0.5 * z[:, 0].double() ** 2 - 0.5 * math.log(2 * math.pi) + math.log(16 / 1600)
+    rows = []
+    for row in x:
+        log_conditional = model.decode(z).log_prob(row.expand(len(z), -1)).flatten(1).double().sum(dim=1)
+        rows.append(torch.logsumexp(log_conditional + log_prior, dim=0))
+    return torch.stack(rows)
+
+
+@torch.no_grad()
+def test_the_importance_weighted_bound_tightens_to_the_marginal_likelihood(vae: Any) -> None:
+    x = torch.cartesian_prod(torch.arange(16), torch.arange(16))
+    x = x[(x[:, 0] - x[:, 1]).abs() <= 3]  # where the data are: the encoder knows no other place
+    truth = marginal(vae, x)
+    bounds = {k: vae.log_likelihood(x, importance_samples=k) for k in (1, 5, 50, 1000, 2000)}
+
+    def mean_and_error(gap: Tensor) -> tuple[float, float]:
+        return gap.mean().item(), gap.std().item() / math.sqrt(len(gap))
+
+    for fewer, more in pairwise(bounds):
+        loosened, error = mean_and_error(bounds[fewer] - bounds[more])
+        assert loosened < 3 * error
+    gap, error = mean_and_error(bounds[1] - truth)
+    assert gap < -3 * error, "else the encoder is exact and nothing was tested"
+    # The weights' mean is unbiased; the difference of its two halves says how far from the truth it may be.
+    ratio, half = ((bounds[k] - truth).exp() for k in (2000, 1000))
+    deviation = (half - ratio).abs()
+    assert abs((ratio - 1).mean()) < 4 * deviation.square().sum().sqrt() / len(x)
+    assert 0.3 < (ratio - 1).abs().median() / deviation.median() < 3
+    assert mean_and_error(bounds[2000] - truth)[0] == pytest.approx(0, abs=0.01)
+
+
+@torch.no_grad()
+def test_the_bound_of_one_sample_is_on_average_the_training_loss(vae: Any) -> None:
+    x = torch.cartesian_prod(torch.arange(16), torch.arange(16))
+    torch.manual_seed(0)
+    losses = torch.stack([vae.losses(x)["loss"] for _ in range(50)]).double() * 2
+    bound = -vae.log_likelihood(x, importance_samples=1)
+    error = math.hypot(losses.std().item() / math.sqrt(50), losses.std().item())
+    assert losses.mean().item() == pytest.approx(bound.mean().item(), abs=4 * error)
+
+
+# Flow matching's likelihood, where the field is known to carry N(0, 1) to N(m, s²).
+
+
+class Straight(nn.Module):
+    """y_t = (1 - t) y_0 + t (m + s y_0), every point on a straight line: v = m + (s - 1) (y - t m) / (1 + t (s - 1))."""
+
+    def __init__(self, m: float, s: float) -> None:
+        super().__init__()
+        self.m, self.s = m, s
+
+    def forward(self, y: Tensor, t: Tensor) -> Tensor:
+        t = t.view(-1, *[1] * (y.ndim - 1))
+        return self.m + (self.s - 1) * (y - t * self.m) / (1 + t * (self.s - 1))
+
+
+class Exponential(Straight):
+    """The field that does not change with time, v = a y + b with a = log s and b = a m / (s - 1)."""
+
+    def forward(self, y: Tensor, t: Tensor) -> Tensor:
+        return math.log(self.s) * (y + self.m / (self.s - 1))
+
+
+@pytest.fixture
+def flow(small_model: Callable[..., Any]) -> Callable[[Domain, nn.Module], Any]:
+    def make(domain: Domain, field: nn.Module) -> Any:
+        model = small_model("flow_matching", domain)
+        vars(model)["velocity"] = field
+        return model
+
+    return make
+
+
+SHAPES = [((1, 2, 2), 32), ((3,), 32), ((1,), 1120)]
+
+
+@pytest.mark.parametrize("field", [Straight, Exponential])
+@pytest.mark.parametrize(("shape", "levels"), SHAPES)
+@pytest.mark.parametrize("probes", [0, 2])
+def test_the_likelihood_of_a_flow_to_a_normal_distribution_is_the_closed_form(
+    field: type[Straight], shape: tuple[int, ...], levels: int, probes: int,
+    make_domain: Callable[..., Domain], flow: Callable[[Domain, nn.Module], Any],
+) -> None:  # fmt: skip
+    domain = make_domain(*shape, levels=levels)
+    model = flow(domain, field(0.3, 0.5))
+    x = torch.randint(levels // 4, 3 * levels // 4, (20, *shape), generator=torch.Generator().manual_seed(0))
+    ours = model.log_likelihood(x, solver="rk4", steps=20, tolerance=None, probes=probes, dequantizations=3)
+    places = row_noise(x, (3, *shape), distribution="uniform", seed=0).unbind(dim=1)
+    normal = torch.distributions.Normal(0.3, 0.5)
+    densities = [normal.log_prob(model.units.dequantize(x, u).double()).flatten(1).sum(dim=1) for u in places]
+    expected = log_mean_exp(torch.stack(densities, dim=1), dim=1) + model.units.log_jacobian
+    torch.testing.assert_close(ours, expected, atol=1e-3, rtol=1e-4)
+
+
+def test_many_dequantizations_give_the_mass_of_the_cell(
+    make_domain: Callable[..., Domain], flow: Callable[[Domain, nn.Module], Any]
+) -> None:
+    domain = make_domain(1, levels=12)
+    model = flow(domain, Exponential(0.3, 0.5))
+    x = torch.arange(12)[:, None]
+    ours = model.log_likelihood(x, solver="rk4", steps=5, tolerance=None, probes=0, dequantizations=200)
+    y, half = model.units(x).double(), 0.5 / model.units.scale.double()
+    normal = torch.distributions.Normal(0.3, 0.5)
+    mass = (normal.cdf(y + half) - normal.cdf(y - half))[:, 0]
+    assert 0.98 < mass.sum() < 1
+    torch.testing.assert_close(ours.exp(), mass, atol=0, rtol=0.15)
+    assert ours.exp().sum().item() == pytest.approx(mass.sum().item(), abs=0.02)
+
+
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2), ("heun2", 2), ("rk4", 4)])
+def test_the_error_of_a_likelihood_falls_at_the_order_of_its_solver(
+    solver: str, order: int, make_domain: Callable[..., Domain], flow: Callable[[Domain, nn.Module], Any]
+) -> None:
+    domain = make_domain(2, levels=64)
+    model = flow(domain, Straight(0.3, 0.1))
+    x = torch.randint(24, 44, (10, 2), generator=torch.Generator().manual_seed(0))
+
+    def estimate(name: str, steps: int) -> Tensor:
+        likelihood: Tensor = model.log_likelihood(
+            x, solver=name, steps=steps, tolerance=None, probes=0, dequantizations=1
+        )
+        return likelihood
+
+    truth = estimate("rk4", 200)
+    coarse, fine = ((estimate(solver, steps) - truth).abs().mean() for steps in (8, 16))
+    assert fine > 1e-5, "rounding would hide the order"
+    assert math.log2(coarse / fine) == pytest.approx(order, abs=0.5)
+
+
+def test_an_adaptive_solver_agrees_with_a_fine_fixed_one(
+    make_domain: Callable[..., Domain], flow: Callable[[Domain, nn.Module], Any]
+) -> None:
+    model = flow(make_domain(2, levels=64), Straight(0.3, 0.1))
+    x = torch.randint(24, 44, (10, 2), generator=torch.Generator().manual_seed(0))
+    common = {"probes": 0, "dequantizations": 1}
+    fixed = model.log_likelihood(x, solver="rk4", steps=100, tolerance=None, **common)
+    adaptive = model.log_likelihood(x, solver="dopri5", steps=None, tolerance=1e-5, **common)
+    torch.testing.assert_close(adaptive, fixed, atol=2e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3), (3,)])
+def test_the_likelihood_is_the_determinant_of_the_map_to_noise(
+    shape: tuple[int, ...], make_domain: Callable[..., Domain], small_model: Callable[..., Any]
+) -> None:
+    """For the family's own network: log p(y_1) = log N(y_0(y_1)) + log |∂y_0 / ∂y_1|, by differentiating the solver."""
+    domain = make_domain(*shape, levels=16)
+    model = small_model("flow_matching", domain).eval()
+    x = torch.randint(0, 16, (3, *shape), generator=torch.Generator().manual_seed(0))
+    fine: dict[str, Any] = {"solver": "rk4", "steps": 25, "tolerance": None}
+    ours = model.log_likelihood(x, **fine, probes=0, dequantizations=1)
+    places = row_noise(x, (1, *shape), distribution="uniform", seed=0)[:, 0]
+
+    def to_noise(y: Tensor) -> Tensor:
+        start = y.view(1, *shape)
+        end = integrate(
+            lambda t, y: model.velocity(y, t.expand(1)), start, **fine, device=torch.device("cpu"), reverse=True
+        )
+        noise: Tensor = end.flatten()
+        return noise
+
+    for y, value in zip(model.units.dequantize(x, places), ours, strict=True):
+        jacobian = torch.autograd.functional.jacobian(to_noise, y.flatten()).double()
+        log_base = torch.distributions.Normal(0, 1).log_prob(to_noise(y.flatten()).double()).sum()
+        expected = log_base + jacobian.slogdet().logabsdet + model.units.log_jacobian
+        torch.testing.assert_close(value, expected.detach(), atol=2e-2, rtol=2e-3)
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 2, 2)])
+def test_the_trace_is_exact_and_all_signs_together_estimate_it_exactly(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    dimensions = math.prod(shape)
+    weights = torch.randn(dimensions, dimensions)
+    y = torch.randn(5, *shape, requires_grad=True)
+    v = (torch.tanh(y).flatten(1) @ weights.T + y.flatten(1).roll(1, dims=1) ** 2).view(5, *shape)
+    jacobian = torch.stack([
+        torch.autograd.grad(v[i].flatten()[d], y, retain_graph=True)[0][i].flatten()[d]
+        for i in range(5) for d in range(dimensions)
+    ]).view(5, dimensions)  # fmt: skip
+    trace = jacobian.sum(dim=1)
+    torch.testing.assert_close(divergence(v, y, None), trace)
+    every = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * dimensions).view(1, -1, *shape).expand(5, -1, *shape)
+    torch.testing.assert_close(divergence(v, y, every), trace, atol=1e-5, rtol=1e-5)
+    one = divergence(v, y, every[:, :1])
+    assert not torch.allclose(one, trace, atol=1e-2), "one sign does not know the trace of a full matrix"
+
+
+# The smoothed histogram.
+
+
+def leave_one_out(column: list[int], *, levels: int, bandwidth: float, uniform: float) -> float:
+    """Σ_i log p_{-i}(x_i), p_{-i} made of all the others, one at a time."""
+
+    def kernel(k: int, centre: int) -> float:
+        if bandwidth == 0:
+            return float(k == centre)
+        mass = [math.exp(-0.5 * ((j - centre) / bandwidth) ** 2) for j in range(levels)]
+        return mass[k] / sum(mass)
+
+    score = 0.0
+    for i, k in enumerate(column):
+        others = column[:i] + column[i + 1 :]
+        mean = sum(kernel(k, other) for other in others) / len(others)
+        score += math.log(uniform / levels + (1 - uniform) * mean)
+    return score
+
+
+def test_the_histogram_chooses_the_bandwidth_that_leave_one_out_by_hand_chooses(
+    make_domain: Callable[..., Domain],
+) -> None:
+    domain = make_domain(3, levels=20)
+    generator = np.random.default_rng(0)
+    x = np.stack([generator.integers(0, 20, 40), generator.normal(10, 2, 40).round().clip(0, 19),
+                  np.where(generator.random(40) < 0.5, 3, 15)], axis=1).astype(np.int64)  # fmt: skip
+    bandwidths = [0.0, 0.5, 1.0, 3.0]
+    model = Independent(domain=domain, bandwidths=bandwidths, uniform=0.01)
+    model.fit(torch.from_numpy(x))
+    chosen = []
+    for d in range(3):
+        scores = [leave_one_out(x[:, d].tolist(), levels=20, bandwidth=b, uniform=0.01) for b in bandwidths]
+        chosen.append(best := bandwidths[int(np.argmax(scores))])
+        counts = torch.bincount(torch.from_numpy(x[:, d]), minlength=20).double()
+        smooth = 0.01 / 20 + 0.99 * (model.kernel(best) @ counts) / 40
+        torch.testing.assert_close(model.log_probs[d].double().exp(), smooth, atol=1e-6, rtol=1e-5)
+    assert len(set(chosen)) > 1, "the columns were to differ"
+
+
+def test_smoothing_beats_the_bare_histogram_on_unseen_heights(make_domain: Callable[..., Domain]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    heights = (667 + 36 * torch.randn(2000, 1, generator=generator)).round().long()
+    domain = make_domain(1, levels=1120)
+
+    def bits(bandwidths: list[float]) -> float:
+        model = Independent(domain=domain, bandwidths=bandwidths, uniform=1e-3)
+        model.fit(heights[:600])
+        return bits_per_dimension(model.log_likelihood(heights[600:]), domain).mean().item()
+
+    entropy = math.log2(36 * math.sqrt(2 * math.pi * math.e))
+    smooth, bare = bits([0, 0.5, 1, 2, 4, 8, 16]), bits([0])
+    assert entropy - 0.1 < smooth < entropy + 0.1
+    assert bare > smooth + 0.5
+
+
+def test_the_histogram_is_a_distribution(make_domain: Callable[..., Domain]) -> None:
+    domain = make_domain(2, levels=12)
+    model = Independent(domain=domain, bandwidths=[0.0, 2.0], uniform=0.01)
+    model.fit(torch.randint(0, 12, (30, 2), generator=torch.Generator().manual_seed(0)))
+    every = torch.cartesian_prod(torch.arange(12), torch.arange(12))
+    assert model.log_likelihood(every).exp().sum().item() == pytest.approx(1, abs=1e-6)

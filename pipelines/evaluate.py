@@ -1,20 +1,20 @@
 """Score a trained model and its samples: `python pipelines/evaluate.py data=mnist model=vae`."""
 
 from lookalike import evaluation, views
-from lookalike.arrays import save_arrays
 from lookalike.config import Config
 from lookalike.data import Prepared
 from lookalike.extractor import Extractor
+from lookalike.files import save_arrays, write_json
 from lookalike.models.build import check_settings
 from lookalike.sampling import load_samples
-from lookalike.stage import Cell, Cost, run, write_json, writing
+from lookalike.stage import Cell, Cost, run, writing
 from lookalike.trained import Trained
 
 
 def main(config: Config) -> None:
     cell, cost = Cell(config), Cost()
     prepared = Prepared(cell.prepared)
-    trained = Trained(cell.train, domain=prepared.domain)
+    trained = Trained(cell.train, prepared=prepared)
     check_settings(trained.model, config)
     samples = load_samples(cell.sample / "samples.npz", prepared.domain)
     extractor = Extractor(cell.features / "extractor", prepared)

@@ -1,9 +1,9 @@
 """Draw samples from a trained model: `python pipelines/sample.py data=mnist model=vae`."""
 
 from lookalike import views
-from lookalike.arrays import save_arrays
 from lookalike.config import Config
 from lookalike.data import Prepared
+from lookalike.files import save_arrays
 from lookalike.models.build import check_settings
 from lookalike.pictures import save_picture
 from lookalike.sampling import draw
@@ -13,8 +13,9 @@ from lookalike.trained import Trained
 
 def main(config: Config) -> None:
     cell, cost, count = Cell(config), Cost(), config.budget.samples
-    domain = Prepared(cell.prepared).domain
-    trained = Trained(cell.train, domain=domain)
+    prepared = Prepared(cell.prepared)
+    domain = prepared.domain
+    trained = Trained(cell.train, prepared=prepared)
     check_settings(trained.model, config)
     with writing(cell.sample) as folder, views.opened(config, trained.record) as view:
         with cost.work():

@@ -3,8 +3,9 @@
 from lookalike import learning, views
 from lookalike.config import Config
 from lookalike.data import Prepared
+from lookalike.files import write_json
 from lookalike.models.build import build, check_settings
-from lookalike.stage import Cell, Cost, run, write_json, writing
+from lookalike.stage import Cell, Cost, run, writing
 
 
 def main(config: Config) -> None:

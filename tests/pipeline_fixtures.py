@@ -69,20 +69,18 @@ def run(environment: Callable[[Path], dict[str, str]]) -> Callable[..., Done]:
 
 @pytest.fixture(scope="session")
 def new_checkout(tmp_path_factory: pytest.TempPathFactory, run: Callable[..., Done]) -> Callable[..., Path]:
-    """`new_checkout(pipeline)`: what git would commit here now, committed elsewhere, with the raw data pulled.
+    """`new_checkout(pipeline, source=...)`: what git would commit in a tree, elsewhere, with the raw data pulled.
 
-    `pipeline` replaces conf/pipeline.yaml.
+    `pipeline` replaces conf/pipeline.yaml; results are left behind.
     """
 
-    def make(pipeline: str = "") -> Path:
+    def make(pipeline: str = "", *, source: Path = ROOT) -> Path:
         checkout = tmp_path_factory.mktemp("checkout")
-        listed = subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout
+        listed = run(source, "git", "ls-files", "-co", "--exclude-standard", "-z").stdout
         for name in listed.split("\0"):
-            if (ROOT / name).is_file() and not name.startswith(("artifacts/", "results/")) and name != "dvc.lock":
+            if (source / name).is_file() and not name.startswith(("artifacts/", "results/")) and name != "dvc.lock":
                 (checkout / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, checkout / name)
+                shutil.copy(source / name, checkout / name)
         if pipeline:
             (checkout / "conf" / "pipeline.yaml").write_text(pipeline)
         (checkout / ".trace").mkdir()
@@ -181,7 +179,7 @@ def edited() -> Callable[..., contextlib.AbstractContextManager[None]]:
 
 SMOKE = """
 data: [heights, mnist]
-models: [independent, copycat, vae]
+models: [copycat, vae]
 budget: smoke
 trainer: cpu
 """
@@ -191,7 +189,7 @@ trainer: cpu
 def smoke(
     new_checkout: Callable[..., Path], run: Callable[..., Done], environment: Callable[[Path], dict[str, str]]
 ) -> Path:
-    """A checkout after one `dvc repro` at the smallest budget: both data sets; a fitted, a trained and a copied model.
+    """A checkout after one `dvc repro` at the smallest budget: both data sets; a trained and a fitted model.
 
     What each stage imported stands in `.trace/`.
     """
@@ -218,7 +216,8 @@ def dvc_stages() -> Callable[[Path], dict[str, Any]]:
     """`dvc_stages(checkout)`: its stages as DVC itself resolves them, by name."""
 
     def load(checkout: Path) -> dict[str, Any]:
-        with importlib.import_module("dvc.repo").Repo(str(checkout)) as repo:
+        # DVC names stages by their place relative to the working directory.
+        with contextlib.chdir(checkout), importlib.import_module("dvc.repo").Repo() as repo:
             return {stage.addressing: stage for stage in repo.index.stages if stage.addressing != "data.dvc"}
 
     return load

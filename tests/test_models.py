@@ -130,7 +130,9 @@ def test_weights_on_disk_carry_all_that_a_model_has_learned(
         assert torch.equal(model.log_likelihood(x, **config.likelihood), other.log_likelihood(x, **config.likelihood))
 
 
-def test_weights_of_another_domain_are_refused(config: Config, make_domain: Callable[..., Domain], tmp_path: Path) -> None:
+def test_weights_of_another_domain_are_refused(
+    config: Config, make_domain: Callable[..., Domain], tmp_path: Path
+) -> None:
     save_weights(learn(config, make_domain(1, 6, 6, levels=8), steps=1), tmp_path / "weights.safetensors")
     with pytest.raises(UserError, match=r"another model or domain.*shape.*Train again"):
         load_weights(build(config.model, make_domain(3, 6, 6, levels=8), seed=0), tmp_path / "weights.safetensors")

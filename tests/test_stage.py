@@ -23,11 +23,6 @@ pytest_plugins = ["pipeline_fixtures"]
 Contents = Callable[[Path], dict[str, str]]
 
 
-def broken(reason: str) -> pytest.MarkDecorator:
-    """What should hold and doesn't yet: the test fails, and fails to fail once it is repaired."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 # writing
 
 
@@ -70,7 +65,6 @@ def test_a_failure_leaves_the_old_folder_as_it_was_and_no_draft(
     assert contents(tmp_path) == before
 
 
-@broken("the old folder has been moved away by then, and stays away")
 def test_a_failure_to_put_the_new_folder_in_place_leaves_the_old_one_there(tmp_path: Path, contents: Contents) -> None:
     folder = tmp_path / "train"
     folder.mkdir()
@@ -269,21 +263,15 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
     assert not list(stopped.scratch.glob("*"))
 
 
-@broken("the check at the checkpoint's own step is lost, and all previews before it")
 @pytest.mark.parametrize("file", ["loss_validation.csv", "previews.npz"])
 def test_a_training_that_was_stopped_keeps_what_it_had_recorded(file: str, stopped: Stopped, undisturbed: Path) -> None:
     assert (stopped.cell / "train" / file).read_bytes() == (undisturbed / file).read_bytes()
 
 
-def test_what_a_stopped_training_left_lying_is_gone_when_it_has_ended(
-    stopped: Stopped, request: pytest.FixtureRequest
-) -> None:
-    if stopped.signal == signal.SIGKILL:
-        request.applymarker(broken("a draft of a killed run stays, and is in git's way and in compare's"))
+def test_what_a_stopped_training_left_lying_is_gone_when_it_has_ended(stopped: Stopped) -> None:
     assert os.listdir(stopped.cell) == ["train"]
 
 
-@broken("torch.load's error ends in a traceback, at every start from then on")
 def test_a_checkpoint_that_is_damaged_does_not_end_in_a_traceback(
     tmp_path: Path, heights_cell: Path, call_stage: Callable[..., Any], places: Callable[[Path], list[str]]
 ) -> None:

@@ -189,7 +189,7 @@ def test_one_run_holds_the_whole_story(tracked: Workspace) -> None:
         assert told["metrics"][f"{split}/loss"] == list(zip(rows["step"], rows["loss"], strict=True))
     for name, entry in json.loads((cell / "evaluate" / "metrics.json").read_text()).items():
         assert told["metrics"][name] == [(0, entry["value"])]
-        assert told["metrics"][f"{name}_error"] == [(0, entry["error"])]
+        assert told["metrics"][f"{name}_error"] == [(0, entry["standard_error"])]
         assert "settings" in told["tags"][f"protocol.{name}"] or "extractor" in told["tags"][f"protocol.{name}"]
     for stage in ("train", "sample", "evaluate"):
         assert told["metrics"][f"cost/{stage}_work_seconds"][0][1] > 0
@@ -270,11 +270,12 @@ def test_a_dead_server_costs_one_line_and_can_be_told_later(prepared: Workspace,
 def start(workspace: Workspace, *overrides: str) -> subprocess.Popen[str]:
     """Training, as from a terminal: a process group of its own. It is returned in its middle."""
     training = subprocess.Popen(
-        workspace.command("train", "model=vae", "budget.scale=0.03", *overrides),
+        workspace.command("train", "model=vae", "budget.scale=0.06", *overrides),
         env=environment(),
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests may run with it ignored
     )
     eventually(lambda: any(workspace.folder.glob("scratch/*/last.ckpt")) or training.poll() is not None)
     assert training.poll() is None
@@ -287,7 +288,7 @@ def test_ctrl_c_marks_the_run_killed_and_going_on_continues_it(prepared: Workspa
         os.killpg(training.pid, signal.SIGINT)
         assert training.wait(PATIENCE) == 130
     eventually(lambda: status(workspace) == "KILLED")
-    workspace.run("train", "model=vae", "budget.scale=0.03")
+    workspace.run("train", "model=vae", "budget.scale=0.06")
     told = snapshot(workspace.store)
     assert told["status"] == "FINISHED"
     rows = np.genfromtxt(tmp_path / "artifacts/heights/vae/train/loss_train.csv", delimiter=",", names=True)

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import lookalike
 from lookalike.errors import UserError
-from lookalike.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Share
+from lookalike.ranges import AtLeastTwo, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Share
 
 ROOT = Path(lookalike.__file__).resolve().parents[2]
 """The checkout that this package lies in."""
@@ -30,7 +30,7 @@ Section = dict[str, Any]
 class Strict(pydantic.BaseModel):
     """No unknown key, no silent conversion, no change after it was checked."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Optimizer(Strict):
@@ -66,8 +66,8 @@ class Data(Strict):
 class LikelihoodPoints(Strict):
     """How many points of a split a likelihood is measured on."""
 
-    most: PositiveInt
-    least: PositiveInt
+    most: AtLeastTwo
+    least: AtLeastTwo
     flops: PositiveFloat
 
 
@@ -76,7 +76,7 @@ class Budget(Strict):
 
     scale: PositiveFloat
     features: PositiveFloat
-    samples: PositiveInt
+    samples: AtLeastTwo
     likelihood: LikelihoodPoints
 
 
@@ -167,8 +167,8 @@ def compose_unchecked(overrides: list[str]) -> Section:
             raise UserError(explain_missing(error)) from None
         except ConfigCompositionException as error:
             raise UserError(explain_override(overrides, error)) from None
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(f"configuration: {error}") from None
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            raise UserError(f"configuration: {' '.join(str(error).split())}") from None
     return typing.cast(Section, plain)
 
 
@@ -210,7 +210,9 @@ def explain_override(overrides: list[str], error: Exception) -> str:
     return f"configuration: {str(error).splitlines()[0]} ({error.__cause__ or 'see conf/'})"
 
 
-def explain_validation(error: pydantic.ValidationError, plain: Any, *, prefix: str) -> str:
+def explain_validation(
+    error: pydantic.ValidationError, plain: Any, *, prefix: str, known: list[str] | None = None
+) -> str:
     """The first thing that pydantic found, with its key, its value and what would be right."""
     found = error.errors()[0]
     key = prefix + ".".join(str(part) for part in found["loc"])
@@ -218,7 +220,9 @@ def explain_validation(error: pydantic.ValidationError, plain: Any, *, prefix: s
         node = plain
         for part in found["loc"][:-1]:
             node = node[part]
-        return f"unknown key '{key}', beside {', '.join(k for k in node if k != found['loc'][-1])}"
+        if known is None or len(found["loc"]) > 1:
+            known = [name for name in node if name != found["loc"][-1]]
+        return f"unknown key '{key}': there {'are ' + ', '.join(known) if known else 'is nothing to set'}"
     if found["type"] == "missing":
         return f"missing key '{key}': it needs a value"
     return f"{key}={found['input']}: {found['msg'][0].lower()}{found['msg'][1:]}"
@@ -246,8 +250,7 @@ def check_arguments(function: Callable[..., Any], arguments: Section, *, section
     try:
         schema.model_validate(arguments)
     except pydantic.ValidationError as error:
-        known = dict.fromkeys(wanted) | arguments
-        raise UserError(explain_validation(error, known, prefix=f"{section}.")) from None
+        raise UserError(explain_validation(error, arguments, prefix=f"{section}.", known=list(wanted))) from None
 
 
 def target(section: Section, *, package: str) -> Any:
@@ -257,9 +260,12 @@ def target(section: Section, *, package: str) -> Any:
     if not module.startswith(f"{package}."):
         raise UserError(f"_target_={name}: only what stands in {package} may be configured")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError):
         raise UserError(f"_target_={name}: there is no such class or function") from None
+    if getattr(found, "__module__", None) != module:
+        raise UserError(f"_target_={name}: {module} only imports it")
+    return found
 
 
 def arguments_of(section: Section) -> Section:

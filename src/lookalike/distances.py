@@ -24,7 +24,7 @@ def compare_vectors(samples: NDArray[Any], reference: NDArray[Any]) -> dict[str,
         "error_of": f"samples, bootstrap of {BOOTSTRAPS}",
     }
     return {
-        name: {**dict(zip(("value", "error"), metric(samples, reference), strict=True)), **protocol}
+        name: {**dict(zip(("value", "standard_error"), metric(samples, reference), strict=True)), **protocol}
         for name, metric in metrics.items()
     }
 
@@ -37,7 +37,7 @@ def compare_images(features: NDArray[Any], reference: NDArray[Any], *, extractor
     return {
         "frechet_distance": {
             "value": score.value,
-            "error": score.error,
+            "standard_error": score.error,
             "samples": len(features),
             "reference": "test",
             "reference_count": len(reference),

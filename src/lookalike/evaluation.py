@@ -50,7 +50,7 @@ def likelihoods(
         bits = bits_per_dimension(torch.from_numpy(nats), prepared.domain).numpy()
         entries["bits_per_dim" if split == "test" else f"bits_per_dim_{split}"] = {
             "value": float(bits.mean()),
-            "error": float(bits.std(ddof=1) / math.sqrt(len(bits))),
+            "standard_error": float(bits.std(ddof=1) / math.sqrt(len(bits))),
             "kind": model.likelihood_kind,
             "unit": prepared.domain.likelihood_unit,
             "split": split,
@@ -71,7 +71,7 @@ def subset(count: int, most: int) -> NDArray[np.int64]:
 
 def operations_per_point(model: Any, grid: NDArray[Any], settings: dict[str, Any]) -> float:
     """Floating-point operations of one point's likelihood, by torch's own counter."""
-    pair = torch.from_numpy(np.ascontiguousarray(grid[:2]))
+    pair = torch.from_numpy(np.array(grid[:2]))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.log_likelihood(pair, **settings)
     return float(counter.get_total_flops()) / len(pair)

@@ -1,6 +1,5 @@
 """What samples are compared by: values as they are, or features stored beside their extractor."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from lookalike.data import Prepared, Split
 from lookalike.errors import UserError
+from lookalike.files import read_json, write_json
 
 VALUES = "values"
 """The extractor's name where numbers are compared as they are."""
@@ -16,11 +16,7 @@ VALUES = "values"
 
 def save_identity(folder: Path) -> None:
     """Write the record of a data set that needs no extractor."""
-    write_record(folder, {"name": VALUES, "digest": None})
-
-
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    (folder / "extractor.json").write_text(json.dumps(record, indent=2) + "\n")
+    write_json(folder / "extractor.json", {"name": VALUES, "digest": None})
 
 
 class Extractor:
@@ -37,7 +33,7 @@ class Extractor:
                 f"no features in {folder.parent}: run `python pipelines/features.py data={prepared.domain.name}` first"
             )
         self.folder, self.prepared = folder, prepared
-        self.record: dict[str, Any] = json.loads(record.read_text())
+        self.record = read_json(record, remedy="Run the features stage again")
         self.is_identity = self.record["name"] == VALUES
 
     def stored(self, split: Split) -> NDArray[Any]:

@@ -8,8 +8,8 @@ import torch
 from lookalike.config import Config, check_arguments
 from lookalike.data import Prepared
 from lookalike.errors import UserError
-from lookalike.extractor import write_record
 from lookalike.features import Classifier, digest, extract
+from lookalike.files import write_json
 from lookalike.models.build import save_weights
 from lookalike.training import Silent, train
 
@@ -21,6 +21,8 @@ def train_and_save(config: Config, prepared: Prepared, folder: Path) -> None:
     if domain.kind != "image" or not domain.labels:
         raise UserError(f"data.features: a classifier needs labelled images, {domain.name} has none; set it to null")
     check_arguments(Classifier.__init__, settings.model, section="data.features.model", given=("domain",))
+    if settings.batch_size > (count := len(prepared.labels("train"))):
+        raise UserError(f"data.features.batch_size={settings.batch_size}: the training set holds {count} images")
     torch.manual_seed(config.seed)
     classifier = Classifier(domain=domain, **settings.model)
     train(
@@ -48,7 +50,7 @@ def train_and_save(config: Config, prepared: Prepared, folder: Path) -> None:
         "features": settings.model["features"],
         "model": settings.model,
     }
-    write_record(folder, record)
+    write_json(folder / "extractor.json", record)
     print(f"{record['name']} {record['digest']}: {accuracy:.2%} of the test images right")
 
 

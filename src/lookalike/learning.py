@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lookalike.arrays import save_arrays
 from lookalike.config import ROOT, Config, target
 from lookalike.data import Prepared
 from lookalike.errors import UserError
+from lookalike.files import save_arrays
 from lookalike.fingerprint import code_digest, fingerprint, source_of
 from lookalike.models import Fitted, Trainable
 from lookalike.models.build import save_weights

@@ -1,12 +1,11 @@
 """What every stage script shares: the command line, the places of a cell, whole outputs or none, cost, exit codes."""
 
-import json
+import errno
 import os
 import resource
 import shutil
 import signal
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import psutil
 
 from lookalike.config import ROOT, Config, choices, compose, compose_unchecked, groups
 from lookalike.errors import UserError
+from lookalike.files import write_json
 
 INTERRUPTED = 130
 
@@ -68,33 +68,38 @@ def since_process_start() -> float:
     return time.time() - psutil.Process().create_time()
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Indented JSON with a final newline; NaN and infinity are refused."""
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
 @contextmanager
 def writing(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder` that takes its place when the block succeeds and vanishes when it fails.
+    """A draft beside `folder` that takes its place when the block succeeds and vanishes when it fails.
+
+    What a killed process left of an earlier attempt is cleared away first.
 
     Raises:
         UserError: the place can't be written to; raised before the block runs.
     """
+    draft, old = (folder.parent / f".{folder.name}-{part}" for part in ("draft", "old"))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists() and not os.access(folder, os.W_OK):
-            raise PermissionError(13, "Permission denied", str(folder))
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        draft.chmod(0o755)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o755)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from None
     try:
         yield draft
-        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
         if folder.exists():
-            folder.rename(old / folder.name)
-        draft.rename(folder)
-        shutil.rmtree(old)
+            folder.rename(old)
+        try:
+            draft.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

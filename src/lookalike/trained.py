@@ -1,11 +1,12 @@
 """A trained model on disk: weights, what it was told, its domain and fingerprint."""
 
-import json
+import dataclasses
 from pathlib import Path
-from typing import Any
 
+from lookalike.data import Prepared
 from lookalike.domain import Domain
 from lookalike.errors import UserError
+from lookalike.files import read_json
 from lookalike.models.build import build, load_weights
 
 
@@ -13,26 +14,38 @@ class Trained:
     """Opens `artifacts/<data>/<model>/train`.
 
     Raises:
-        UserError: nothing was trained there, or for another domain than `domain`.
+        UserError: nothing was trained there, or another family, or on other data than `prepared`.
     """
 
-    def __init__(self, folder: Path, *, domain: Domain) -> None:
-        record = folder / "model.json"
-        if not record.is_file():
-            cell = f"data={folder.parents[1].name} model={folder.parent.name}"
-            raise UserError(f"no trained model in {folder}: run `python pipelines/train.py {cell}` first")
-        self.record: dict[str, Any] = json.loads(record.read_text())
+    def __init__(self, folder: Path, *, prepared: Prepared) -> None:
+        path, data, family = folder / "model.json", folder.parents[1].name, folder.parent.name
+        command = f"`python pipelines/train.py data={data} model={family}`"
+        if not path.is_file():
+            raise UserError(f"no trained model in {folder}: run {command} first")
+        self.record = read_json(path, remedy=f"Run {command} again")
         self.fingerprint: str = self.record["fingerprint"]
-        trained_on = Domain.from_dict(self.record["domain"])
+        section = self.record["configuration"]["model"]
+        if section["_target_"].split(".")[-2] != family:
+            raise UserError(
+                f"weights of another model: {folder} holds {section['_target_']}, not {family}. Run {command}"
+            )
+        trained_on, domain = Domain.from_dict(self.record["domain"]), prepared.domain
         if trained_on != domain:
             raise UserError(
-                f"weights of another domain: {folder} was trained on {describe(trained_on)}, the data are "
-                f"{describe(domain)}. Train again"
+                f"weights of another domain: {folder} was trained on {differing(trained_on, domain)}, the data are "
+                f"{differing(domain, trained_on)}. Train again"
             )
-        self.model = build(self.record["configuration"]["model"], domain, seed=0)
+        if self.record["data_digest"] != prepared.digest:
+            raise UserError(
+                f"weights of other data: {folder} was trained on {domain.name} {self.record['data_digest'][:8]}, the "
+                f"prepared data are {prepared.digest[:8]}. Train again"
+            )
+        self.model = build(section, domain, seed=0)
         load_weights(self.model, folder / "weights.safetensors")
 
 
-def describe(domain: Domain) -> str:
-    """A domain in a few words."""
-    return f"{domain.name} ({domain.kind} of shape {domain.shape}, {domain.levels} levels)"
+def differing(domain: Domain, other: Domain) -> str:
+    """The data set's name, and the fields of a domain that are not those of another."""
+    fields = [field.name for field in dataclasses.fields(domain)]
+    different = [name for name in fields if getattr(domain, name) != getattr(other, name)]
+    return f"{domain.name} ({', '.join(f'{name} {getattr(domain, name)}' for name in different)})"

@@ -219,6 +219,19 @@ def operations_per_step(model: nn.Module, batch: Batch) -> int:
     return int(counter.get_total_flops())
 
 
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The last checkpoint, or None where there is none or a damaged one, which is deleted."""
+    if not path.is_file():
+        return None
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # whatever its first bad byte makes of it
+        print(f"the checkpoint {path} is damaged ({str(error).splitlines()[0]}): training starts anew")
+        path.unlink()
+        return None
+    return checkpoint
+
+
 def set_threads(threads: int | None) -> None:
     """Use as many threads as there are cores, or as many as are asked for."""
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
@@ -265,7 +278,7 @@ def train(
     quiet()
     every = max(1, steps // trainer.checks)
     checkpoint = scratch / "last.ckpt"
-    resume = torch.load(checkpoint, weights_only=True, map_location="cpu") if checkpoint.is_file() else None
+    resume = load_checkpoint(checkpoint)
     first_step = int(resume["global_step"]) if resume else 0
     if resume:
         print(f"going on from step {first_step} of {steps}")
@@ -287,6 +300,8 @@ def train(
             enable_version_counter=False,
         )
     )
+    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError("trainer.accelerator=gpu: torch sees no GPU here; choose trainer=cpu")
     lightning = pl.Trainer(
         accelerator=trainer.accelerator,
         devices=trainer.devices,

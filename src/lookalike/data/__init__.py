@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from lookalike.domain import Domain
 from lookalike.errors import UserError
+from lookalike.files import read_json
 
 Array = NDArray[Any]
 Split = Literal["train", "validation", "test"]
@@ -66,8 +66,9 @@ class Prepared:
                 f"no prepared data in {folder}: run `python pipelines/prepare.py data={folder.parent.name}` first"
             )
         self.folder = folder
-        self.domain = Domain.load(folder / "domain.json")
-        self.summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+        self.remedy = f"Run `python pipelines/prepare.py data={folder.parent.name}` again"
+        self.domain = Domain.from_dict(read_json(folder / "domain.json", remedy=self.remedy))
+        self.summary = read_json(folder / "summary.json", remedy=self.remedy)
         self.digest: str = self.summary["digest"]
 
     def values(self, split: Split) -> Array:
@@ -87,8 +88,5 @@ class Prepared:
         try:
             array: Array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise UserError(
-                f"prepared data damaged: {self.folder / name} ({error}). Run `python pipelines/prepare.py "
-                f"data={self.domain.name}` again"
-            ) from None
+            raise UserError(f"prepared data damaged: {self.folder / name} ({error}). {self.remedy}") from None
         return array

@@ -13,6 +13,7 @@ import numpy as np
 from lookalike.data import Raw, check_file, check_md5, split_at_random
 from lookalike.domain import Domain
 from lookalike.errors import UserError
+from lookalike.ranges import Fraction, NonNegativeInt
 
 FILE = "galton_families.csv"
 MD5 = "c4cd3ded0497e9649d9e33d5257c29ce"
@@ -22,7 +23,7 @@ SEXES = ("female", "male")
 LEVELS, LOW, STEP = 1120, 0.0, 0.1
 
 
-def read(folder: Path, *, validation: float, test: float, seed: int) -> Raw:
+def read(folder: Path, *, validation: Fraction, test: Fraction, seed: NonNegativeInt) -> Raw:
     """Read the table and split it at random.
 
     Args:
@@ -37,9 +38,11 @@ def read(folder: Path, *, validation: float, test: float, seed: int) -> Raw:
     rows = list(csv.DictReader(io.StringIO(content.decode())))
     heights = np.array([[float(row["height_in"])] for row in rows])
     sexes = np.array([SEXES.index(row["sex"]) for row in rows], dtype=np.uint8)
-    if min(validation, test) <= 0 or validation + test >= 1:
-        raise UserError(f"data.reader: validation={validation} and test={test} must be positive and leave a rest")
     sizes = [round(len(rows) * validation), round(len(rows) * test)]
+    if min(*sizes, len(rows) - sum(sizes)) < 2:
+        raise UserError(
+            f"data.reader.validation={validation}, data.reader.test={test}: of {len(rows)} people, each split needs two"
+        )
     held_out, tested, kept = split_at_random(len(rows), sizes, seed=seed)
     grid = np.round((heights[kept] - LOW) / STEP)
     return Raw(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lookalike.data import Raw, check_file, check_md5, split_at_random
 from lookalike.domain import Domain
 from lookalike.errors import UserError
+from lookalike.ranges import NonNegativeInt, PositiveInt
 
 MD5_OF_UNCOMPRESSED = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -35,7 +36,7 @@ def read_idx(path: Path, expected_md5: str) -> NDArray[np.uint8]:
     return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * rank).reshape([int(size) for size in sizes])
 
 
-def read(folder: Path, *, validation: int, seed: int) -> Raw:
+def read(folder: Path, *, validation: PositiveInt, seed: NonNegativeInt) -> Raw:
     """Read the four files; MNIST's own test set stays the test set.
 
     Args:

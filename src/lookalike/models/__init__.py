@@ -11,6 +11,8 @@
     Nats an observation on the domain's integer grid, a function of each observation alone.
 `likelihood_kind: Kind | None`
     What that number is; None where the family has no likelihood.
+`check(section)`
+    Families whose settings depend on each other raise a UserError where these don't go together.
 
 A constructor takes the `domain` and what stands under `model:` in `conf/model/<family>.yaml`; `settings` are what
 stands under `sampling:` and `likelihood:` there.

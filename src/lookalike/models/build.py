@@ -37,6 +37,9 @@ def check_settings(model: Any, config: Config) -> None:
         )
     if likelihood is not None:
         check_arguments(model.log_likelihood, likelihood, section="likelihood", given=("x",))
+    if hasattr(model, "check"):
+        for section in (config.preview, config.sampling, likelihood or {}):
+            model.check(section)
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

@@ -15,7 +15,7 @@ computed. Data are dequantized uniformly; a solver's error has no sign that is k
 """
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from typing_extensions import TypedDict
 from lookalike.domain import Domain
 from lookalike.likelihood import Kind, WorkingUnits, log_mean_exp, row_noise
 from lookalike.networks.mlp import TimeMLP
-from lookalike.networks.ode import Solver, integrate
+from lookalike.networks.ode import Solver, check_solver, integrate
 from lookalike.networks.unet import UNet
 from lookalike.ranges import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Share, Widths, settings
 
@@ -91,6 +91,10 @@ class FlowMatching(nn.Module):
         return torch.where(
             u < share, u / max(share, 1e-6), torch.sigmoid(self.times["mean"] + self.times["spread"] * normal)
         )
+
+    def check(self, section: dict[str, Any]) -> None:
+        """Raise a UserError where a section gives its solver other settings than that takes."""
+        check_solver(section["solver"], steps=section["steps"], tolerance=section["tolerance"])
 
     def losses(self, x: Tensor) -> dict[str, Tensor]:
         """The mean squared error of the velocity, a dimension, in working units."""

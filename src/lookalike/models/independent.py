@@ -23,16 +23,17 @@ class Independent(nn.Module):
 
     Args:
         domain: what one observation is.
-        bandwidths: kernel widths to choose from, in grid points; 0 keeps the histogram as it is.
+        image, vector: kernel widths to choose from, in grid points; 0 keeps the histogram as it is.
         uniform: weight of the uniform distribution in the mixture, so that no value has probability zero.
     """
 
     likelihood_kind: ClassVar[Kind | None] = "exact"
     log_probs: Tensor
 
-    def __init__(self, *, domain: Domain, bandwidths: Bandwidths, uniform: Fraction) -> None:
+    def __init__(self, *, domain: Domain, image: Bandwidths, vector: Bandwidths, uniform: Fraction) -> None:
         super().__init__()
-        self.domain, self.bandwidths, self.uniform = domain, bandwidths, uniform
+        self.domain, self.uniform = domain, uniform
+        self.bandwidths = image if domain.kind == "image" else vector
         self.register_buffer("log_probs", torch.zeros(domain.dimensions, domain.levels))
 
     def kernel(self, bandwidth: float) -> Tensor:

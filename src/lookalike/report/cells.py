@@ -142,7 +142,7 @@ def read_table(folder: Path, models: list[str]) -> Table:
         costs={"features": read_json(features / "cost.json"), "real": read_json(folder / REAL / "cost.json")},
         real=Row(
             model=REAL,
-            metrics=read_json(folder / REAL / "metrics.json"),
+            metrics=read_scores(folder / REAL / "metrics.json"),
             samples=read_arrays(folder / REAL / "samples.npz")["samples"],
             costs={},
         ),
@@ -158,7 +158,7 @@ def read_family(folder: Path) -> Row:
     curves = {split: read_curves(train / f"loss_{split}.csv") for split in ("train", "validation")}
     return Row(
         model=folder.name,
-        metrics=read_json(evaluate / "metrics.json"),
+        metrics=read_scores(evaluate / "metrics.json"),
         samples=read_arrays(folder / "sample" / "samples.npz")["samples"],
         costs={stage: read_json(folder / stage / "cost.json") for stage in STAGES},
         record=read_json(train / "model.json"),
@@ -177,6 +177,15 @@ def require(folder: Path, names: tuple[str, ...], *, stage: str, model: str | No
                 f"{cell} is not complete, {folder / name} is missing: run `python pipelines/{stage}.py {choice}` "
                 f"(or `dvc pull`, if somebody ran and pushed it)"
             )
+
+
+def read_scores(path: Path) -> dict[str, Entry]:
+    """The entries of a `metrics.json`, their `standard_error` as the leaderboard's `error`.
+
+    The file can't call it so: `dvc metrics show` takes a key of that name for a failure to load.
+    """
+    names = {"standard_error": "error"}
+    return {metric: {names.get(k, k): v for k, v in entry.items()} for metric, entry in read_json(path).items()}
 
 
 def read_json(path: Path) -> dict[str, Any]:

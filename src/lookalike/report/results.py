@@ -8,11 +8,11 @@ from rich.table import Table as Grid
 
 from lookalike.config import ROOT
 from lookalike.errors import UserError
+from lookalike.files import write_json
 from lookalike.report import figures, style
 from lookalike.report.cells import Table
 from lookalike.report.leaderboard import leaderboard, to_csv, to_markdown
 from lookalike.report.page import render
-from lookalike.stage import write_json
 
 
 def save(tables: list[Table], folder: Path) -> None:

@@ -109,9 +109,9 @@ def of_evaluate(folder: Path, content: Content) -> Content:
     scores: dict[str, Record] = json.loads((folder / "metrics.json").read_text())
     results, tags = list(content.results), {}
     for name, entry in scores.items():
-        numbers = {name: entry.get("value"), f"{name}_error": entry.get("error")}
+        numbers = {name: entry.get("value"), f"{name}_error": entry.get("standard_error")}
         results += [Point(key, float(number)) for key, number in numbers.items() if number is not None]
-        protocol = flat({key: value for key, value in entry.items() if key not in ("value", "error")})
+        protocol = flat({key: value for key, value in entry.items() if key not in ("value", "standard_error")})
         tags[f"protocol.{name}"] = "; ".join(f"{key}={value}" for key, value in protocol.items())
     likelihood = scores.get("bits_per_dim", {}).get("settings")
     return dataclasses.replace(

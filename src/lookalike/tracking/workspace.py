@@ -43,12 +43,19 @@ class Server(Protocol):
 
 
 def show_preview(run: Run, record: Record, samples: NDArray[Any], step: int) -> None:
-    """Draw the picture of samples and show it at a step of training, unless the run has it."""
+    """Draw the picture of samples and show it at a step of training, unless the run has it.
+
+    Training that goes astray draws samples that have no picture, such as the same huge number over and over: they are
+    passed over.
+    """
     if step in run.previewed():
         return
     with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
         picture = Path(folder) / "samples.png"
-        save_picture(samples, Domain.from_dict(record["domain"]), picture, title=f"{record['name']}: step {step}")
+        try:
+            save_picture(samples, Domain.from_dict(record["domain"]), picture, title=f"{record['name']}: step {step}")
+        except ValueError:
+            return
         run.preview(picture, step)
 
 

@@ -1,0 +1,33 @@
+"""Arrays and records on disk, whose bytes follow from their content alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.errors import UserError
+
+
+def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write a compressed `.npz`; the same arrays give the same bytes, since NumPy dates every member 1980."""
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Indented JSON with a final newline; NaN and infinity are refused."""
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, *, remedy: str) -> dict[str, Any]:
+    """A record that a stage wrote.
+
+    Raises:
+        UserError: the file is damaged; the message ends with the remedy.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"damaged: {path} ({error}). {remedy}") from None
+    return content

@@ -1,0 +1,179 @@
+"""The feature extractor: shapes of any size, augmentation, a digest that names it, and what its stage leaves."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lookalike import feature_training
+from lookalike.config import Config, compose
+from lookalike.data import SPLITS, Prepared, Raw
+from lookalike.data.prepare import write
+from lookalike.domain import Domain
+from lookalike.errors import UserError
+from lookalike.extractor import Extractor, save_identity
+from lookalike.features import Classifier, digest, extract, features_of, load, shifted
+
+
+def classifier(domain: Domain) -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(domain=dataclasses.replace(domain, labels=("a", "b")), widths=[8, 12], features=6, shift=1,
+                      dropout=0.1)  # fmt: skip
+
+
+@pytest.fixture(params=[(1, 6, 6), (1, 5, 7), (3, 7, 4)], ids=str)
+def domain(request: pytest.FixtureRequest, make_domain: Callable[..., Domain]) -> Domain:
+    return make_domain(*request.param, levels=8)
+
+
+def images(domain: Domain, n: int) -> Tensor:
+    x = torch.randint(0, domain.levels, (n, *domain.shape), generator=torch.Generator().manual_seed(0))
+    return x.to(torch.uint8)
+
+
+def test_images_of_any_size_become_features(domain: Domain) -> None:
+    network = classifier(domain)
+    x = images(domain, 10)
+    assert network(x).shape == (10, 6)
+    losses = network.losses(x, torch.arange(10) % 2)
+    losses["loss"].backward()
+    assert 0 <= losses["accuracy"] <= 1
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_features_do_not_depend_on_the_batch_and_draw_nothing(domain: Domain) -> None:
+    network = classifier(domain).train()
+    x = images(domain, 10).numpy()
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    whole = np.concatenate(list(extract(network, x, batch_size=10)))
+    parts = np.concatenate(list(extract(network, x, batch_size=3)))
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.ptp(whole, axis=0).max() > 1e-3
+
+
+def test_a_shifted_image_is_the_image_moved_by_its_own_few_pixels() -> None:
+    torch.manual_seed(0)
+    x = torch.randint(1, 256, (200, 2, 5, 7)).to(torch.uint8)
+    moved = shifted(x, 2)
+    assert moved.shape == x.shape
+    assert moved.dtype == x.dtype
+    padded = torch.nn.functional.pad(x, (2, 2, 2, 2))
+    seen = set()
+    for before, after in zip(padded, moved, strict=True):
+        places = [(i, j) for i in range(5) for j in range(5) if torch.equal(before[:, i : i + 5, j : j + 7], after)]
+        assert len(places) == 1
+        seen.add(places[0])
+    assert len(seen) == 25, "every shift occurs"
+    assert torch.equal(shifted(x, 0), x)
+
+
+def test_the_digest_names_the_weights(make_domain: Callable[..., Domain]) -> None:
+    network = classifier(make_domain(1, 6, 6, levels=8))
+    name = digest(network.state_dict())
+    assert name == digest(classifier(make_domain(1, 6, 6, levels=8)).state_dict())
+    assert len(name) == 16
+    for key, tensor in network.state_dict().items():
+        altered = {**network.state_dict(), key: tensor.clone(memory_format=torch.contiguous_format)}
+        altered[key].view(-1)[0] += 1
+        assert digest(altered) != name
+    network.eval()
+    assert digest(network.state_dict()) == name
+
+
+# The stage, on images whose class is plain to see.
+
+
+@pytest.fixture(scope="module")
+def prepared(make_domain: Callable[..., Domain], tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Noise with a bright left or right half."""
+    generator = np.random.default_rng(0)
+    domain = dataclasses.replace(make_domain(1, 6, 7, levels=256), labels=("left", "right"))
+    labels = {split: generator.integers(0, 2, 120, dtype=np.uint8) for split in SPLITS}
+    values = {}
+    for split in SPLITS:
+        x = generator.integers(0, 100, (120, 1, 6, 7), dtype=np.uint8)
+        for image, label in zip(x, labels[split], strict=True):
+            image[:, :, 4 * label : 3 + 4 * label] += 150
+        values[split] = x
+    folder = tmp_path_factory.mktemp("prepared")
+    write(Raw(domain=domain, values=values, labels=labels, expected={}), folder)
+    return Prepared(folder)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    scratch = tmp_path_factory.mktemp("scratch")
+    return compose([
+        "data=mnist", "tracking=none", "trainer.threads=1", "trainer.checks=2", "data.features.steps=60",
+        "data.features.batch_size=20", "data.features.model.widths=[8,12]", "data.features.model.features=6",
+        "data.features.model.shift=1", f"paths.scratch={scratch}",
+    ])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(config: Config, prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("extractor")
+    feature_training.train_and_save(config, prepared, path)
+    return path
+
+
+def test_the_stage_trains_an_extractor_that_knows_the_classes(folder: Path) -> None:
+    record = json.loads((folder / "extractor.json").read_text())
+    assert record["test_accuracy"] > 0.9
+    assert record["features"] == 6
+
+
+def test_stored_features_are_those_that_the_frozen_extractor_gives(folder: Path, prepared: Prepared) -> None:
+    extractor = Extractor(folder, prepared)
+    assert not extractor.is_identity
+    for split in ("validation", "test"):
+        stored = extractor.stored("validation" if split == "validation" else "test")
+        values = prepared.values("validation" if split == "validation" else "test")
+        np.testing.assert_allclose(features_of(extractor, values, batch_size=50), stored, atol=1e-5)
+        assert stored.shape == (120, 6)
+
+
+def test_the_stage_gives_the_same_digest_again(
+    folder: Path, config: Config, prepared: Prepared, tmp_path: Path
+) -> None:
+    scratch = config.paths.model_copy(update={"scratch": str(tmp_path / "scratch")})
+    (tmp_path / "again").mkdir()
+    feature_training.train_and_save(config.model_copy(update={"paths": scratch}), prepared, tmp_path / "again")
+    assert (tmp_path / "again" / "extractor.json").read_bytes() == (folder / "extractor.json").read_bytes()
+    assert (tmp_path / "again" / "test.npy").read_bytes() == (folder / "test.npy").read_bytes()
+
+
+def test_other_weights_than_the_record_names_are_refused(folder: Path, prepared: Prepared) -> None:
+    record = json.loads((folder / "extractor.json").read_text())
+    with pytest.raises(UserError, match=r"not those of extractor 0123456789abcdef; run the features stage"):
+        load(record | {"digest": "0123456789abcdef"}, prepared.domain, folder)
+
+
+def test_data_without_labels_or_images_have_no_classifier(
+    config: Config, prepared: Prepared, make_domain: Callable[..., Domain], tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(0)
+    domain = make_domain(2, levels=16)
+    values = {split: domain.to_values(generator.integers(0, 16, (30, 2))) for split in SPLITS}
+    labels = {split: np.zeros(30, dtype=np.uint8) for split in SPLITS}
+    write(Raw(domain=dataclasses.replace(domain, labels=("one",)), values=values, labels=labels, expected={}), tmp_path)
+    with pytest.raises(UserError, match="needs labelled images"):
+        feature_training.train_and_save(config, Prepared(tmp_path), tmp_path)
+    save_identity(tmp_path)
+    extractor = Extractor(tmp_path, Prepared(tmp_path))
+    assert extractor.is_identity
+    assert features_of(extractor, values["test"], batch_size=3) is values["test"]
+    assert np.array_equal(extractor.stored("train"), values["train"])
+
+
+def test_a_folder_without_features_is_named(prepared: Prepared, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no features in .*features\.py data="):
+        Extractor(tmp_path, prepared)

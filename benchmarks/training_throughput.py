@@ -5,7 +5,8 @@
 Both train the same network on the same kind of data with the same batches, optimizer, clipping, schedule and averaging.
 A pair is one run of each, in alternating order, so that a change of the machine's pace meets both. Measured is the time
 between the first and the last logged step: setting up (Lightning's takes some tenths of a second) is told apart, and
-checks during training, which the plain loop has none of, are left out.
+checks during training, which the plain loop has none of, are left out. Besides the ratio in images a second there is one
+in images a second of processor time: where other programs compete for the cores and threads is 1, it is the steadier.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,25 +37,36 @@ MNIST = Domain(
 )  # fmt: skip
 
 
+class Pace(NamedTuple):
+    """Images a second, by the clock and by processor time."""
+
+    wall: float
+    processor: float
+
+
 class Clock:
-    """An observer that notes when it was told of which step."""
+    """Notes the times at which steps were done; an observer of training."""
 
     def __init__(self) -> None:
-        self.times: dict[int, float] = {}
+        self.times: dict[int, tuple[float, float]] = {}
+
+    def tick(self, step: int) -> None:
+        self.times[step] = time.perf_counter(), time.process_time()
 
     def metrics(self, values: dict[str, float], step: int) -> None:
         if any(name.startswith("train/") for name in values):
-            self.times[step] = time.perf_counter()
+            self.tick(step)
 
     def samples(self, samples: NDArray[Any], step: int) -> None: ...
 
-    def images_per_second(self, batch_size: int) -> float:
+    def pace(self, batch_size: int) -> Pace:
         first, last = min(self.times), max(self.times)
-        return (last - first) * batch_size / (self.times[last] - self.times[first])
+        images = (last - first) * batch_size
+        return Pace(*(images / (b - a) for a, b in zip(self.times[first], self.times[last], strict=True)))
 
 
-def ours(model: nn.Module, images: NDArray[Any], config: Config, *, steps: int) -> tuple[float, float]:
-    """Images a second of the package's training, and the seconds that were spent outside of its steps."""
+def ours(model: nn.Module, images: NDArray[Any], config: Config, *, steps: int) -> tuple[Pace, float]:
+    """The pace of the package's training, and the seconds that were spent outside of its steps."""
     assert config.optimizer is not None
     clock, start = Clock(), time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
@@ -64,12 +76,12 @@ def ours(model: nn.Module, images: NDArray[Any], config: Config, *, steps: int) 
             preview=None,
         )  # fmt: skip
     whole = time.perf_counter() - start
-    rate = clock.images_per_second(config.data.batch_size)
-    return rate, whole - steps * config.data.batch_size / rate
+    pace = clock.pace(config.data.batch_size)
+    return pace, whole - steps * config.data.batch_size / pace.wall
 
 
-def plain(model: nn.Module, images: NDArray[Any], optimizer: Optimizer, *, batch_size: int, steps: int) -> float:
-    """Images a second of a loop that does the same and no more."""
+def plain(model: nn.Module, images: NDArray[Any], optimizer: Optimizer, *, batch_size: int, steps: int) -> Pace:
+    """The pace of a loop that does the same and no more."""
     generator = np.random.default_rng(0)
     groups = [
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": optimizer.weight_decay},
@@ -81,9 +93,10 @@ def plain(model: nn.Module, images: NDArray[Any], optimizer: Optimizer, *, batch
         adam, lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
     )
     decay = max(0.0, 1 - 1 / (optimizer.average * steps)) if optimizer.average else None
-    averaged = None if decay is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    ema = get_ema_multi_avg_fn(decay) if decay is not None else None
+    averaged = None if ema is None else AveragedModel(model, multi_avg_fn=ema)
     model.train()
-    start, order = 0.0, np.empty(0, dtype=np.int64)
+    clock, order = Clock(), np.empty(0, dtype=np.int64)
     for step in range(steps):
         if len(order) < batch_size:
             order = generator.permutation(len(images))
@@ -96,9 +109,9 @@ def plain(model: nn.Module, images: NDArray[Any], optimizer: Optimizer, *, batch
         schedule.step()
         if averaged is not None:
             averaged.update_parameters(model)
-        if step == 0:
-            start = time.perf_counter()
-    return (steps - 1) * batch_size / (time.perf_counter() - start)
+        if step in (0, steps - 1):
+            clock.tick(step)
+    return clock.pace(batch_size)
 
 
 def measure(config: Config, *, pairs: int, seconds: float) -> dict[str, Any]:
@@ -111,22 +124,23 @@ def measure(config: Config, *, pairs: int, seconds: float) -> dict[str, Any]:
     set_threads(config.trainer.threads)
     batch_size = config.data.batch_size
 
-    def run_plain(steps: int) -> float:
+    def run_plain(steps: int) -> Pace:
         assert config.optimizer is not None
         return plain(build(config.model, MNIST, seed=0), images, config.optimizer, batch_size=batch_size, steps=steps)
 
-    steps = max(20, round(seconds * run_plain(20) / batch_size))
-    rates: dict[str, list[float]] = {"lookalike": [], "plain": []}
+    steps = max(20, round(seconds * run_plain(20).wall / batch_size))
+    paces: dict[str, list[Pace]] = {"lookalike": [], "plain": []}
     outside = []
     for pair in range(pairs):
-        for name in sorted(rates, reverse=bool(pair % 2)):
+        for name in sorted(paces, reverse=bool(pair % 2)):
             if name == "plain":
-                rates[name].append(run_plain(steps))
+                paces[name].append(run_plain(steps))
             else:
-                rate, rest = ours(build(config.model, MNIST, seed=0), images, config, steps=steps)
-                rates[name].append(rate)
+                pace, rest = ours(build(config.model, MNIST, seed=0), images, config, steps=steps)
+                paces[name].append(pace)
                 outside.append(rest)
-    ratios = [a / b for a, b in zip(rates["lookalike"], rates["plain"], strict=True)]
+    pairs_of = list(zip(paces["lookalike"], paces["plain"], strict=True))
+    ratios = [a.wall / b.wall for a, b in pairs_of]
     return {
         "data": config.data.name,
         "model": config.model_name,
@@ -134,9 +148,12 @@ def measure(config: Config, *, pairs: int, seconds: float) -> dict[str, Any]:
         "steps": steps,
         "pairs": pairs,
         "threads": torch.get_num_threads(),
-        "images_per_second": {name: round(statistics.median(values), 1) for name, values in rates.items()},
+        "images_per_second": {
+            name: round(statistics.median(p.wall for p in values), 1) for name, values in paces.items()
+        },
         "ratio": round(statistics.median(ratios), 4),
         "ratios": [round(ratio, 4) for ratio in ratios],
+        "ratio_of_processor_time": round(statistics.median(a.processor / b.processor for a, b in pairs_of), 4),
         "seconds_outside_of_steps": round(statistics.median(outside), 2),
         "target": TARGET,
     }
@@ -157,7 +174,8 @@ def main() -> None:
         rates = result["images_per_second"]
         verdict = "reaches" if result["ratio"] >= TARGET else "MISSES"
         print(f"{model}: {rates['lookalike']:.0f} images/s, plain loop {rates['plain']:.0f}: ratio "
-              f"{result['ratio']:.3f} {verdict} the target of {TARGET}", flush=True)  # fmt: skip
+              f"{result['ratio']:.3f} {verdict} the target of {TARGET} "
+              f"(by processor time {result['ratio_of_processor_time']:.3f})", flush=True)  # fmt: skip
     print(json.dumps(results, indent=2))
 
 

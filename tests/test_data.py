@@ -5,6 +5,7 @@ import gzip
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_another_seed_splits_heights_otherwise(galton: Raw, raw_data: Path) -> N
     other = heights.read(raw_data / "heights", validation=0.1, test=0.2, seed=1)
     assert not np.array_equal(other.values["test"], galton.values["test"])
     together = [np.sort(np.concatenate([raw.values[s] for s in SPLITS]), axis=0) for raw in (galton, other)]
-    assert np.array_equal(*together)
+    assert np.array_equal(together[0], together[1])
 
 
 def test_mnist_is_the_published_one(digits: Raw) -> None:
@@ -203,7 +204,8 @@ def test_the_digest_changes_with_one_value_one_label_and_the_split(raw: Raw) -> 
         for split in SPLITS:
             arrays = {s: array.copy() for s, array in getattr(raw, part).items()}
             arrays[split].flat[-1] ^= 1
-            seen.add(digest(dataclasses.replace(raw, **{part: arrays})))
+            changes: dict[str, Any] = {part: arrays}
+            seen.add(digest(dataclasses.replace(raw, **changes)))
     moved = raw.values | {"validation": raw.values["test"], "test": raw.values["validation"]}
     seen.add(digest(dataclasses.replace(raw, values=moved)))
     seen.add(digest(dataclasses.replace(raw, labels={s: a.astype(np.int64) for s, a in raw.labels.items()})))
@@ -221,6 +223,13 @@ def test_raw_values_off_the_grid_are_refused(raw: Raw, tmp_path: Path) -> None:
 def test_a_folder_without_prepared_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no prepared data in .*prepare\.py data="):
         Prepared(tmp_path)
+
+
+def read_all(folder: Path) -> None:
+    prepared = Prepared(folder)
+    for split in SPLITS:
+        prepared.values(split)
+        prepared.labels(split)
 
 
 JSON = pytest.mark.xfail(strict=True, reason="Prepared reads domain.json and summary.json without a word of its own")
@@ -246,6 +255,4 @@ def test_damaged_prepared_data_are_named(raw: Raw, tmp_path: Path, name: str, da
     else:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 if damage == "truncated" else 0])
     with pytest.raises(UserError, match=r"prepared data .*prepare\.py|no prepared data in .*prepare\.py"):
-        prepared = Prepared(tmp_path)
-        prepared.values("train")
-        prepared.labels("test")
+        read_all(tmp_path)

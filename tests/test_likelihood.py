@@ -19,6 +19,7 @@ from lookalike.models.flow_matching import divergence
 from lookalike.models.independent import Independent
 from lookalike.networks.ode import integrate
 
+jacobian_of: Callable[..., Tensor] = torch.autograd.functional.jacobian
 Distribution = Literal["normal", "uniform", "sign"]
 
 
@@ -124,7 +125,7 @@ def test_log_jacobian_is_the_determinant_of_the_map_to_working_units(
 ) -> None:
     domain = make_domain(*shape, levels=16)
     units = WorkingUnits(domain)
-    jacobian = torch.autograd.functional.jacobian(lambda k: units(k).flatten(), torch.rand(shape))
+    jacobian = jacobian_of(lambda k: units(k).flatten(), torch.rand(shape))
     log_det = jacobian.reshape(domain.dimensions, domain.dimensions).slogdet().logabsdet
     assert units.log_jacobian == pytest.approx(log_det.item(), rel=1e-5)
     assert not units.state_dict(), "units come from the domain, not from weights"
@@ -206,7 +207,7 @@ def test_log_mean_exp_is_what_its_name_says() -> None:
 
 @pytest.fixture(scope="module")
 def vae(small_config: Callable[..., Config], make_domain: Callable[..., Domain]) -> Any:
-    """A VAE of vectors with a one-dimensional code, trained for a moment: its encoder is near the posterior, not on it."""
+    """A VAE of vectors with a one-dimensional code, trained for a moment: its encoder is near the posterior only."""
     domain = make_domain(2, levels=16)
     section = small_config("vae").model
     model = build(section | {"vector": section["vector"] | {"latent": 1}}, domain, seed=0)
@@ -268,7 +269,7 @@ def test_the_bound_of_one_sample_is_on_average_the_training_loss(vae: Any) -> No
 
 
 class Straight(nn.Module):
-    """y_t = (1 - t) y_0 + t (m + s y_0), every point on a straight line: v = m + (s - 1) (y - t m) / (1 + t (s - 1))."""
+    """y_t = (1 - t) y_0 + t (m + s y_0), straight lines: v = m + (s - 1) (y - t m) / (1 + t (s - 1))."""
 
     def __init__(self, m: float, s: float) -> None:
         super().__init__()
@@ -311,7 +312,7 @@ def test_the_likelihood_of_a_flow_to_a_normal_distribution_is_the_closed_form(
     x = torch.randint(levels // 4, 3 * levels // 4, (20, *shape), generator=torch.Generator().manual_seed(0))
     ours = model.log_likelihood(x, solver="rk4", steps=20, tolerance=None, probes=probes, dequantizations=3)
     places = row_noise(x, (3, *shape), distribution="uniform", seed=0).unbind(dim=1)
-    normal = torch.distributions.Normal(0.3, 0.5)
+    normal: Any = torch.distributions.Normal(0.3, 0.5)
     densities = [normal.log_prob(model.units.dequantize(x, u).double()).flatten(1).sum(dim=1) for u in places]
     expected = log_mean_exp(torch.stack(densities, dim=1), dim=1) + model.units.log_jacobian
     torch.testing.assert_close(ours, expected, atol=1e-3, rtol=1e-4)
@@ -325,7 +326,7 @@ def test_many_dequantizations_give_the_mass_of_the_cell(
     x = torch.arange(12)[:, None]
     ours = model.log_likelihood(x, solver="rk4", steps=5, tolerance=None, probes=0, dequantizations=200)
     y, half = model.units(x).double(), 0.5 / model.units.scale.double()
-    normal = torch.distributions.Normal(0.3, 0.5)
+    normal: Any = torch.distributions.Normal(0.3, 0.5)
     mass = (normal.cdf(y + half) - normal.cdf(y - half))[:, 0]
     assert 0.98 < mass.sum() < 1
     torch.testing.assert_close(ours.exp(), mass, atol=0, rtol=0.15)
@@ -383,9 +384,10 @@ def test_the_likelihood_is_the_determinant_of_the_map_to_noise(
         noise: Tensor = end.flatten()
         return noise
 
+    standard: Any = torch.distributions.Normal(0, 1)
     for y, value in zip(model.units.dequantize(x, places), ours, strict=True):
-        jacobian = torch.autograd.functional.jacobian(to_noise, y.flatten()).double()
-        log_base = torch.distributions.Normal(0, 1).log_prob(to_noise(y.flatten()).double()).sum()
+        jacobian = jacobian_of(to_noise, y.flatten()).double()
+        log_base = standard.log_prob(to_noise(y.flatten()).double()).sum()
         expected = log_base + jacobian.slogdet().logabsdet + model.units.log_jacobian
         torch.testing.assert_close(value, expected.detach(), atol=2e-2, rtol=2e-3)
 

@@ -83,7 +83,7 @@ def test_it_keeps_to_the_protocol_and_to_its_own_configuration(config: Config, d
     check_settings(model, config)
     with pytest.raises(UserError, match="likelihood"):
         check_settings(model, config.model_copy(update={"likelihood": {} if config.likelihood is None else None}))
-    with pytest.raises(UserError, match="sampling.no_such_setting"):
+    with pytest.raises(UserError, match=r"sampling\.no_such_setting"):
         check_settings(model, config.model_copy(update={"sampling": config.sampling | {"no_such_setting": 1}}))
 
 

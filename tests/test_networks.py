@@ -130,7 +130,7 @@ def test_every_fixed_step_solver_has_its_order_tested() -> None:
 
 
 OVERSHOOTS = pytest.mark.xfail(
-    strict=True, reason="integrate lets adaptive steps pass the end, and interpolates back: it needs torchdiffeq's step_t"
+    strict=True, reason="adaptive steps pass the end and are interpolated back: torchdiffeq's step_t is not given"
 )
 
 
@@ -145,9 +145,7 @@ def test_an_adaptive_solver_keeps_to_its_tolerance(solver: str, reverse: bool) -
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-@pytest.mark.parametrize(
-    "solver", [*FIXED, *(pytest.param(solver, marks=OVERSHOOTS) for solver in ADAPTIVE)]
-)
+@pytest.mark.parametrize("solver", [*FIXED, *(pytest.param(solver, marks=OVERSHOOTS) for solver in ADAPTIVE)])
 def test_a_field_is_asked_for_times_between_0_and_1_only(solver: str, reverse: bool) -> None:
     """It was trained for no other."""
     times = []

@@ -16,7 +16,8 @@ import pytest
 
 from lookalike.config import compose
 from lookalike.errors import UserError
-from lookalike.stage import Cell, Cost, write_json, writing
+from lookalike.files import write_json
+from lookalike.stage import Cell, Cost, writing
 
 pytest_plugins = ["pipeline_fixtures"]
 

@@ -1,6 +1,7 @@
-"""Training is a function of the configuration and the data: killed, watched or previewed, it ends with the same bytes."""
+"""Training follows from the configuration and the data: killed, watched or previewed, it ends with the same bytes."""
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -117,7 +118,7 @@ def batches(n: int, *, first_step: int, steps: int, seed: int = 0, batch_size: i
 def test_an_epoch_gives_every_row_at_most_once_and_all_where_batches_fill_it(n: int) -> None:
     stream = batches(n, first_step=0, steps=24)
     assert all(len(batch) == 8 for batch in stream)
-    epochs = [sum(stream[start : start + 8], []) for start in (0, 8, 16)]
+    epochs = [list(itertools.chain(*stream[start : start + 8])) for start in (0, 8, 16)]
     assert all(len(set(epoch)) == 64 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
     assert stream != batches(n, first_step=0, steps=24, seed=1)
@@ -242,7 +243,8 @@ def test_training_is_adamw_with_clipping_warmup_cosine_and_averaging(
     others = [p for p in theirs.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=0.02, betas=(0.9, 0.99))
-    averaged = AveragedModel(theirs, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / (0.2 * STEPS)))
+    ema = get_ema_multi_avg_fn(1 - 1 / (0.2 * STEPS))
+    averaged = AveragedModel(theirs, multi_avg_fn=ema)
     stream = Batches(arrays, batch_size=BATCH, seed=0, first_step=0, steps=STEPS)
     for step, (x,) in enumerate(stream):
         factor = min(1, (step + 1) / (0.1 * STEPS)) * 0.5 * (1 + math.cos(math.pi * step / STEPS))
@@ -328,7 +330,7 @@ def test_a_damaged_checkpoint_is_named(arrays: Arrays, tmp_path: Path) -> None:
 class Layers(nn.Module):
     def __init__(self, *sizes: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)))
+        self.layers = nn.Sequential(*(nn.Linear(a, b) for a, b in itertools.pairwise(sizes)))
 
     def losses(self, x: Tensor) -> dict[str, Tensor]:
         return {"loss": self.layers(x).square().mean() + torch.rand(())}
@@ -372,10 +374,13 @@ def test_a_family_that_was_stopped_goes_on_to_the_same_bytes(
     config, domain = small_config(family), make_domain(1, 6, 6, levels=8)
     grid = np.random.default_rng(0).integers(0, 8, (60, 1, 6, 6), dtype=np.uint8)
 
+    assert config.optimizer is not None
+    optimizer = config.optimizer
+
     def go(scratch: str, interrupt: tuple[str, int] | None) -> dict[str, bytes]:
         model = small_model(family, domain)
         train(
-            model, (grid,), (grid[:20],), optimizer=config.optimizer, steps=12, batch_size=BATCH, trainer=TRAINER,
+            model, (grid,), (grid[:20],), optimizer=optimizer, steps=12, batch_size=BATCH, trainer=TRAINER,
             seed=0, scratch=tmp_path / scratch, observer=Watcher(interrupt),
             preview=lambda: model.sample(3, **config.preview).numpy(),
         )  # fmt: skip

@@ -5,8 +5,8 @@
 Both train the same network on the same kind of data with the same batches, optimizer, clipping, schedule and averaging.
 A pair is one run of each, in alternating order, so that a change of the machine's pace meets both. Measured is the time
 between the first and the last logged step: setting up (Lightning's takes some tenths of a second) is told apart, and
-checks during training, which the plain loop has none of, are left out. Besides the ratio in images a second there is one
-in images a second of processor time: where other programs compete for the cores and threads is 1, it is the steadier.
+checks during training, which the plain loop has none of, are left out. Besides the ratio in images a second there is
+one in images a second of processor time: where other programs compete for cores and threads is 1, it is the steadier.
 """
 
 import argparse

@@ -16,7 +16,8 @@ from filelock import FileLock
 from lookalike.tracking.content import ROOT, Record, flat, made_here
 from lookalike.tracking.mlflow_run import MlflowRun
 
-LOCK_SECONDS = 60
+LOCK_SECONDS = 300
+"""How long a recorder waits for others that make databases or runs, or write."""
 
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -28,6 +29,9 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 """Environment variables that are set where the user has not."""
+
+SERVERS = ("http://", "https://", "databricks")
+"""How URIs begin that are not of a database."""
 
 Tags = dict[str, str]
 
@@ -48,6 +52,9 @@ class MlflowRuns:
         for name in ("MLFLOW_RUN_ID", "MLFLOW_ENABLE_ASYNC_LOGGING"):
             os.environ.pop(name, None)
         import mlflow
+
+        if not self.uri.startswith(SERVERS):
+            import mlflow.store.tracking.sqlalchemy_store  # takes long: not while others wait for the lock
 
         # SQLite lets one process write at a time; the others wait for as long as this.
         uri = f"{self.uri}?timeout={LOCK_SECONDS}" if is_sqlite(self.uri) and "?" not in self.uri else self.uri
@@ -135,7 +142,7 @@ def is_sqlite(uri: str) -> bool:
 
 def artifacts_of(uri: str) -> str | None:
     """Where the artifacts of a new experiment go: beside a SQLite file; a server has a place of its own."""
-    if uri.startswith(("http://", "https://", "databricks")):
+    if uri.startswith(SERVERS):
         return None
     home = Path(uri.removeprefix("sqlite:///").partition("?")[0]).parent if is_sqlite(uri) else ROOT
     return (home / "mlartifacts").as_uri()

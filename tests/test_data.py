@@ -96,7 +96,7 @@ def test_a_validation_set_of_no_or_all_digits_is_refused(validation: int, raw_da
 
 @pytest.mark.parametrize(("validation", "test"), [(0.0, 0.2), (0.1, 0.0), (0.5, 0.5), (-0.1, 0.2)])
 def test_shares_that_leave_no_heights_are_refused(validation: float, test: float, raw_data: Path) -> None:
-    with pytest.raises(UserError, match=f"validation={validation} and test={test}"):
+    with pytest.raises(UserError, match=f"validation={validation}, data.reader.test={test}"):
         heights.read(raw_data / "heights", validation=validation, test=test, seed=0)
 
 
@@ -232,7 +232,9 @@ def read_all(folder: Path) -> None:
         prepared.labels(split)
 
 
-JSON = pytest.mark.xfail(strict=True, reason="a missing summary.json is an error of the operating system's, not of ours")
+JSON = pytest.mark.xfail(
+    strict=True, reason="a missing summary.json is an error of the operating system's, not of ours"
+)
 
 
 @pytest.mark.parametrize(

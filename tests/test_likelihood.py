@@ -245,8 +245,8 @@ def test_the_importance_weighted_bound_tightens_to_the_marginal_likelihood(vae: 
     for fewer, more in pairwise(bounds):
         loosened, error = mean_and_error(bounds[fewer] - bounds[more])
         assert loosened < 3 * error
-    gap, error = mean_and_error(bounds[1] - truth)
-    assert gap < -3 * error, "else the encoder is exact and nothing was tested"
+    one, many = ((bounds[k] - truth).abs().mean() for k in (1, 2000))
+    assert one > 10 * many, "else the encoder is exact and nothing was tested"
     # The weights' mean is unbiased; the difference of its two halves says how far from the truth it may be.
     ratio, half = ((bounds[k] - truth).exp() for k in (2000, 1000))
     deviation = (half - ratio).abs()

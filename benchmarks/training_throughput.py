@@ -128,7 +128,8 @@ def measure(config: Config, *, pairs: int, seconds: float) -> dict[str, Any]:
         assert config.optimizer is not None
         return plain(build(config.model, MNIST, seed=0), images, config.optimizer, batch_size=batch_size, steps=steps)
 
-    steps = max(20, round(seconds * run_plain(20).wall / batch_size))
+    run_plain(5)  # the first steps choose kernels
+    steps = max(50, round(seconds * run_plain(10).wall / batch_size))
     paces: dict[str, list[Pace]] = {"lookalike": [], "plain": []}
     outside = []
     for pair in range(pairs):

@@ -177,6 +177,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "data.features.steps=0": ("data.features.steps=0", "greater than 0"),
     "trainer.threads=0": ("trainer.threads=0", "greater than 0"),
     "trainer.previews=-1": ("trainer.previews=-1",),
+    "trainer.devices=2": ("trainer.devices=2",),
     "trainer.accelerator=tpu": ("trainer.accelerator=tpu", "cpu", "gpu"),
     "trainer.precision=64": ("trainer.precision=64", "32-true"),
     # no override at all
@@ -191,10 +192,11 @@ REFUSED: dict[str, tuple[str, ...]] = {
 UNNAMED = pytest.mark.xfail(strict=True, reason="Hydra's message names neither the override nor the choices")
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [pytest.param(o, marks=UNNAMED) if o in ("model=null", "data=null", "=3") else o for o in REFUSED],
-)
+TWICE = pytest.mark.xfail(strict=True, reason="two processes train the same batches and write to the same draft")
+WEAK = {"model=null": UNNAMED, "data=null": UNNAMED, "=3": UNNAMED, "trainer.devices=2": TWICE}
+
+
+@pytest.mark.parametrize("overrides", [pytest.param(o, marks=WEAK.get(o, ())) for o in REFUSED])
 def test_a_wrong_override_is_refused_by_its_key_and_value_with_what_to_choose_from(overrides: str) -> None:
     with pytest.raises(UserError) as refused:
         compose(overrides.split())

@@ -23,6 +23,7 @@ def main(config: Config) -> None:
             metrics, details = evaluation.score(trained.model, samples, prepared, extractor, config)
         write_json(folder / "metrics.json", metrics)
         save_arrays(folder / "details.npz", details)
+        cost.record["fingerprint"] = trained.fingerprint
         cost.save(folder)
         view.record("evaluate", folder)
 

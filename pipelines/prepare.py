@@ -11,11 +11,14 @@ def main(config: Config) -> None:
     arguments = arguments_of(config.data.reader)
     arguments["folder"] = config.path("data") / str(arguments.get("folder"))
     check_arguments(read, arguments, section="data.reader", given=())
-    cost = Cost()
-    with writing(Cell(config).prepared) as folder, cost.work():
-        raw = read(**arguments)
-        summary = write(raw, folder)
-        save_picture(raw.values["train"], raw.domain, folder / "summary.png", title=f"{raw.domain.name}: training data")
+    cell, cost = Cell(config), Cost()
+    with writing(cell.prepared) as folder, writing(cell.summary) as pictures:
+        with cost.work():
+            raw = read(**arguments)
+            summary = write(raw, folder)
+            title = f"{raw.domain.name}: training data"
+            save_picture(raw.values["train"], raw.domain, pictures / "summary.png", title=title)
+        cost.save(pictures)
     print(f"{summary['name']}: as expected ({', '.join(summary['expected'])})")
     for split, found in summary["splits"].items():
         print(

@@ -3,7 +3,7 @@
 from lookalike import views
 from lookalike.config import Config
 from lookalike.data import Prepared
-from lookalike.files import save_arrays
+from lookalike.files import save_arrays, write_json
 from lookalike.models.build import check_settings
 from lookalike.pictures import save_picture
 from lookalike.sampling import draw
@@ -29,6 +29,8 @@ def main(config: Config) -> None:
             )
         save_arrays(folder / "samples.npz", {"samples": samples})
         save_picture(samples, domain, folder / "samples.png", title=f"{trained.record['name']}: samples")
+        cost.record["fingerprint"] = trained.fingerprint
+        write_json(folder / "settings.json", config.sampling)
         cost.save(folder, samples_per_second=count / cost.record["work_seconds"])
         view.record("sample", folder)
 

@@ -129,15 +129,8 @@ def test_every_fixed_step_solver_has_its_order_tested() -> None:
     assert set(FIXED) < set(SOLVERS)
 
 
-OVERSHOOTS = pytest.mark.xfail(
-    strict=True, reason="adaptive steps pass the end and are interpolated back: torchdiffeq's step_t is not given"
-)
-
-
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-@pytest.mark.parametrize(
-    "solver", [pytest.param(s, marks=OVERSHOOTS if s in ("bosh3", "dopri8") else ()) for s in ADAPTIVE]
-)
+@pytest.mark.parametrize("solver", ADAPTIVE)
 def test_an_adaptive_solver_keeps_to_its_tolerance(solver: str, reverse: bool) -> None:
     errors = [solve(solver, steps=None, tolerance=tolerance, reverse=reverse) for tolerance in (1e-3, 1e-6)]
     assert errors[0] < 1e-2
@@ -145,7 +138,7 @@ def test_an_adaptive_solver_keeps_to_its_tolerance(solver: str, reverse: bool) -
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-@pytest.mark.parametrize("solver", [*FIXED, *(pytest.param(solver, marks=OVERSHOOTS) for solver in ADAPTIVE)])
+@pytest.mark.parametrize("solver", [*FIXED, *ADAPTIVE])
 def test_a_field_is_asked_for_times_between_0_and_1_only(solver: str, reverse: bool) -> None:
     """It was trained for no other."""
     times = []

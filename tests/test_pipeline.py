@@ -187,7 +187,6 @@ def test_an_edit_of_code_reruns_only_what_runs_that_code(smoke: Path, file: str,
         assert not [stage for stage in found if any(name in stage for name in spared.split())]
 
 
-@pytest.mark.xfail(strict=True, reason="prepare puts its picture into the folder that train depends on")
 def test_a_picture_drawn_otherwise_does_not_change_the_data_that_models_train_on(
     smoke: Path, run: Run, edited: Edited, tmp_path: Path,
 ) -> None:  # fmt: skip

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import lookalike
 from lookalike.errors import UserError
-from lookalike.ranges import AtLeastTwo, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Share
+from lookalike.ranges import AtLeastTwo, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Seed, Share
 
 ROOT = Path(lookalike.__file__).resolve().parents[2]
 """The checkout that this package lies in."""
@@ -84,7 +84,8 @@ class Trainer(Strict):
     """Where and how training runs."""
 
     accelerator: Literal["cpu", "gpu", "auto"]
-    devices: PositiveInt
+    devices: Literal[1]
+    """One process trains; several would need their batches divided."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     threads: PositiveInt | None
     checks: PositiveInt
@@ -124,7 +125,7 @@ class Config(Strict):
     trainer: Trainer
     tracking: Tracking
     paths: Paths
-    seed: NonNegativeInt
+    seed: Seed
 
     @property
     def model_name(self) -> str:
@@ -158,6 +159,14 @@ def compose(overrides: list[str]) -> Config:
 
 def compose_unchecked(overrides: list[str]) -> Section:
     """The resolved configuration as plain dictionaries, before types and ranges are checked."""
+    for item in overrides:
+        key, _, value = item.partition("=")
+        if not key:
+            raise UserError(f"'{item}': write KEY=VALUE")
+        if key.lstrip("+~").startswith("hydra"):
+            raise UserError(f"{key}: a stage runs in this process and has no Hydra job to configure")
+        if key in groups() and value not in choices(key):
+            raise UserError(f"unknown {key} '{value}': choose one of {', '.join(choices(key))}")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:

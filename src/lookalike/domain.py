@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,7 +65,7 @@ class Domain:
         """Grid points `[N, *shape]` to values of `dtype`, rounded to the decimals that `step` has."""
         if self.kind == "image":
             return grid.astype(self.dtype)
-        decimals = max(0, *(-math.floor(math.log10(step)) for step in self.step))
+        decimals = max(0, *(-int(Decimal(repr(float(n))).as_tuple().exponent) for n in (*self.low, *self.step)))
         values: Array = np.round(np.asarray(self.low) + np.asarray(self.step) * grid, decimals)
         return values.astype(self.dtype)
 
@@ -87,7 +88,7 @@ class Domain:
         if not np.isfinite(values).all():
             raise UserError(f"{self.name}: {int((~np.isfinite(values)).sum())} values are NaN or infinite")
         exact = (values - np.asarray(self.low)) / np.asarray(self.step)
-        grid: Array = np.round(exact).astype(np.int64)
+        grid: Array = np.round(exact).clip(-1, self.levels).astype(np.int64)
         off = (np.abs(exact - grid) > 1e-3) | (grid < 0) | (grid >= self.levels)
         if off.any():
             raise UserError(

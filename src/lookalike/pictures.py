@@ -31,7 +31,10 @@ def histogram(values: NDArray[Any], domain: Domain, *, title: str) -> Any:
     shown = min(values.shape[1], 6)
     figure = Figure(figsize=(4.8 * min(shown, 3), 3.2 * -(-shown // 3)), layout="constrained")
     for d, axes in enumerate(np.ravel(figure.subplots(-(-shown // 3), min(shown, 3), squeeze=False))[:shown]):
-        axes.hist(values[:, d], bins=60, color="#3b6ea5")
+        # At least a grid step wide, so that a model that draws one value is shown too.
+        step = domain.step[d % len(domain.step)]
+        edges = np.linspace(values[:, d].min() - step / 2, values[:, d].max() + step / 2, 61)
+        axes.hist(values[:, d], bins=edges, color="#3b6ea5")
         axes.set_xlabel(domain.unit if shown == 1 else f"dimension {d} ({domain.unit})")
         axes.set_ylabel("count")
     figure.suptitle(title)

@@ -8,6 +8,8 @@ PositiveInt = Annotated[int, Gt(0)]
 NonNegativeInt = Annotated[int, Ge(0)]
 AtLeastTwo = Annotated[int, Ge(2)]
 """What a standard error takes."""
+Seed = Annotated[int, Ge(0), Lt(2**32)]
+"""With the step in the lower half, it makes a 64-bit seed."""
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Gt(0), Lt(1)]

@@ -28,6 +28,7 @@ class Cell:
     def __init__(self, config: Config) -> None:
         data = config.path("artifacts") / config.data.name
         self.prepared = data / "prepared"
+        self.summary = data / "summary"
         self.features = data / "features"
         self.real = data / "real"
         self.train = data / config.model_name / "train"

@@ -96,7 +96,8 @@ class Learner(pl.LightningModule):
             ],
             lr=self.settings.lr,
             betas=(0.9, 0.99),
-            fused=True,
+            # Lightning clips no gradients of a fused optimizer in mixed precision.
+            fused=self.trainer.precision == "32-true",
         )
         warmup = max(1.0, self.settings.warmup * self.steps)
 
@@ -132,7 +133,7 @@ class Record(Callback):
     ) -> None:
         self.steps, self.every, self.observer, self.preview = steps, every, observer, preview
         checks = -(-steps // every)
-        self.preview_at = {round((i + 1) * checks / previews) * every for i in range(previews)} if previews else set()
+        self.preview_at = {min(steps, round((i + 1) * checks / previews) * every) for i in range(previews)}
         self.train_rows: list[dict[str, float]] = []
         self.validation_rows: list[dict[str, float]] = []
         self.previews: dict[int, Tensor] = {}
@@ -155,6 +156,8 @@ class Record(Callback):
             self.sums[name] = self.sums.get(name, torch.zeros(())) + value.detach().cpu()
         self.count += 1
         step = trainer.global_step
+        if step == self.steps:
+            trainer.val_check_batch = self.steps  # the last step is checked too, where `every` does not divide it
         if step % self.log_every == 0 or step == self.steps:
             means = {name: float(total) / self.count for name, total in self.sums.items()}
             self.sums, self.count = {}, 0
@@ -329,6 +332,9 @@ def train(
         raise KeyboardInterrupt from None
     if lightning.interrupted:
         raise KeyboardInterrupt
+    if resume and first_step == steps:
+        # Killed after the last check. Lightning has nothing left to do, and so does not put the averaged weights in.
+        learner.load_state_dict(resume["state_dict"])
     model.eval()
     previews = {step: samples.numpy() for step, samples in record.previews.items()}
     return History(train=record.train_rows, validation=record.validation_rows, previews=previews)

@@ -61,7 +61,7 @@ class Prepared:
     """
 
     def __init__(self, folder: Path) -> None:
-        if not (folder / "domain.json").is_file():
+        if not all((folder / name).is_file() for name in ("domain.json", "summary.json")):
             raise UserError(
                 f"no prepared data in {folder}: run `python pipelines/prepare.py data={folder.parent.name}` first"
             )

@@ -72,6 +72,7 @@ def frechet_distance(features: NDArray[Any], reference: NDArray[Any], *, groups:
         )
     fixed = Moments.of(reference)
     mean, covariance = fixed.mean(), fixed.covariance()
+    groups = min(groups, len(features))
     parts = [Moments.of(part) for part in np.array_split(features, groups)]
     whole = sum(parts[1:], start=parts[0])
 

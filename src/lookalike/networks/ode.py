@@ -51,5 +51,7 @@ def integrate(
     if tolerance is None:
         path = odeint(field, start, times, method=solver)
     else:
-        path = odeint(field, start, times, method=solver, rtol=tolerance, atol=tolerance)
+        path = odeint(
+            field, start, times, method=solver, rtol=tolerance, atol=tolerance, options={"step_t": times[-1:]}
+        )
     return tuple(part[-1] for part in path) if isinstance(path, tuple) else path[-1]

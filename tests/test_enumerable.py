@@ -47,19 +47,23 @@ def product_of_marginals(p: Tensor) -> Tensor:
 
 FINE: dict[str, dict[str, Any]] = {
     "vae": {"importance_samples": 1000},
-    "flow_matching": {"solver": "midpoint", "steps": 15, "probes": 0, "dequantizations": 64},
+    "flow_matching": {"solver": "midpoint", "steps": 15, "probes": 0, "dequantizations": 24},
+    "mixture": {"importance_samples": 400},
+    "flow": {"dequantizations": 64},
+    "diffusion": {"levels": 2048},
 }
 """Settings that make a bound tight and an estimate accurate."""
 
-AVERAGED = {"vae": "importance_samples", "flow_matching": "dequantizations"}
+AVERAGED = {
+    "vae": "importance_samples",
+    "flow_matching": "dequantizations",
+    "mixture": "importance_samples",
+    "flow": "dequantizations",
+    "diffusion": "levels",
+}
 """The setting that counts what a probability is a mean of. Half as many are the first half of them."""
 
-STEPS = {"vae": 400, "flow_matching": 1500}
-
-TOO_SLOW = {
-    ("flow_matching", "image"): "at 1x1 the U-Net's norms leave a density of needles, which takes minutes to "
-    "integrate; its likelihood on images is checked against the determinant of its map in test_likelihood.py"
-}
+STEPS = {"vae": 400, "flow_matching": 1000, "diffusion": 1200, "flow": 800, "autoregressive": 600}
 
 CASES = [(family, kind) for family in choices("model") if compose([f"model={family}"]).likelihood is not None
          for kind in ("vector", "image")]  # fmt: skip
@@ -81,9 +85,9 @@ def enumerated(family: str, kind: str, make: Any, small: Any, scratch: Path) -> 
     domain: Domain = make(1, 2, 2, levels=4) if kind == "image" else make(4, levels=4)
     domain = dataclasses.replace(domain, location=(1.5,) * len(domain.low), scale=(1.5,) * len(domain.low))
     # The kernels that smooth heights would flatten four levels.
-    narrow = ["model.vector=[0.0,0.5]"] if family == "independent" else []
+    narrow = {"independent": ["model.vector=[0.0,0.5]"], "mixture": ["model.vector.components=16"]}
     config: Config = small(
-        family, "trainer.checks=1", "trainer.previews=0", *narrow, width=64 if kind == "vector" else 16
+        family, "trainer.checks=1", "trainer.previews=0", *narrow.get(family, []), width=64 if kind == "vector" else 16
     )
     model = build(config.model, domain, seed=0)
     dtype = torch.uint8 if kind == "image" else torch.int64
@@ -93,6 +97,8 @@ def enumerated(family: str, kind: str, make: Any, small: Any, scratch: Path) -> 
     if isinstance(model, Fitted):
         model.fit(data)
     else:
+        if hasattr(model, "start"):
+            model.start(data)
         assert config.optimizer is not None
         train(model, (data.numpy(),), (data[:256].numpy(),), optimizer=config.optimizer, trainer=config.trainer,
               steps=STEPS.get(family, 400), batch_size=256, seed=0, scratch=scratch, observer=Silent(),
@@ -121,8 +127,6 @@ def case(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[str, str, Enumerated]:
     family, kind = request.param
-    if request.param in TOO_SLOW:
-        pytest.skip(TOO_SLOW[family, kind])
     scratch = tmp_path_factory.getbasetemp() / f"{family}-{kind}"
     return family, kind, enumerated(family, kind, make_domain, small_config, scratch)
 
@@ -134,8 +138,8 @@ def test_the_probabilities_of_all_outcomes_add_up(case: tuple[str, str, Enumerat
     if model.kind == "exact":
         assert total == pytest.approx(1, abs=1e-6)
     elif model.kind == "lower bound":
-        assert 0.95 < total < 1 + 3 * error
-        assert error < 0.02
+        assert 0.9 < total < 1 + 3 * error
+        assert error < 0.03
     else:
         assert 0.9 < total < 1.05
         assert error < 0.04
@@ -160,7 +164,9 @@ def test_a_model_of_dependence_beats_the_best_without(case: tuple[str, str, Enum
     p = target()
     floor = kullback_leibler(p, product_of_marginals(p))
     divergence = kullback_leibler(p, model.probabilities)
-    if family == "independent":
+    if family == "uniform":
+        assert divergence > floor
+    elif family == "independent":
         assert floor < divergence < floor + 0.05
     elif kind == "vector":
         assert divergence < 0.7 * floor

@@ -87,13 +87,15 @@ def test_a_perceptron_is_linear_layers_with_silu_between() -> None:
     torch.testing.assert_close(network(x), h)
 
 
-def test_a_field_of_vectors_changes_with_the_time() -> None:
+def test_a_function_of_vectors_changes_with_the_vector_and_the_time() -> None:
     torch.manual_seed(0)
-    network = TimeMLP(dimensions=3, hidden=[8, 8])
+    network = TimeMLP(dimensions=3, outputs=7, hidden=[8, 8])
     y = torch.randn(1, 3).expand(50, -1)
     out = network(y, torch.linspace(0, 1, 50))
-    assert out.shape == (50, 3)
+    assert out.shape == (50, 7)
     assert (out.diff(dim=0).abs().sum(dim=1) > 0).all()
+    jacobian = torch.autograd.functional.jacobian(lambda y: network(y[None], torch.ones(1))[0], y[0])
+    assert (jacobian != 0).all()
 
 
 def test_times_of_the_unit_interval_have_embeddings_of_their_own() -> None:

@@ -96,6 +96,8 @@ def train_at_price(model: Any, prepared: Prepared, config: Config, *, scratch: P
         raise UserError(f"optimizer=null: {config.model_name} is trained by gradient descent and needs its settings")
     network: Any = model
     grid = prepared.grid("train")
+    if hasattr(model, "start"):
+        model.start(torch.from_numpy(np.array(grid)))
     from lookalike.training import gather, operations_per_step, train
 
     if config.data.batch_size > len(grid):

@@ -49,6 +49,10 @@ class WorkingUnits(nn.Module):
         """Grid points and `u` in [0, 1] to a place in their intervals, in working units."""
         return (x.float() + u - 0.5 - self.location) / self.scale
 
+    def along(self, value: Tensor, ndim: int) -> Tensor:
+        """A number for all dimensions, or one each, so that it goes with `[N, components, *shape]` of `ndim` axes."""
+        return value.view(1, 1, -1, *[1] * (ndim - 3))
+
     def to_grid(self, y: Tensor) -> Tensor:
         """Working units to the nearest grid point, int64."""
         return (y * self.scale + self.location).round().clamp(0, self.levels - 1).long()

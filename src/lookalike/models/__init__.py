@@ -5,6 +5,8 @@
 `losses(x) -> {"loss": ..., ...}`
     The objective for a batch of grid points `[N, *shape]`, in nats or squared units, averaged. Families that are
     trained by gradient descent.
+`start(x)`
+    Families of these that learn something from the whole training set before the first step.
 `fit(x)`
     Families that need none: `x` is the whole training set.
 `log_likelihood(x, **settings) -> [N]`

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lookalike.domain import Domain
 from lookalike.likelihood import Kind
+from lookalike.networks.histogram import smoothed
 from lookalike.ranges import Fraction, NonNegativeFloat
 
 Bandwidths = Annotated[list[NonNegativeFloat], MinLen(1)]
@@ -36,33 +37,10 @@ class Independent(nn.Module):
         self.bandwidths = image if domain.kind == "image" else vector
         self.register_buffer("log_probs", torch.zeros(domain.dimensions, domain.levels))
 
-    def kernel(self, bandwidth: float) -> Tensor:
-        """`[levels, levels]`, float64: column c spreads the mass of grid point c, inside the grid."""
-        k = torch.arange(self.domain.levels, dtype=torch.float64)
-        if bandwidth == 0:
-            return torch.eye(len(k), dtype=torch.float64)
-        density = torch.exp(-0.5 * ((k[:, None] - k[None, :]) / bandwidth) ** 2)
-        return density / density.sum(dim=0)
-
     def fit(self, x: Tensor) -> None:
         """Count, smooth and choose; `x` is the training set `[N, *shape]`."""
-        flat = x.flatten(1).long()
-        n, levels = len(flat), self.domain.levels
-        offsets = torch.arange(flat.shape[1]) * levels
-        counts = torch.bincount((flat + offsets).flatten(), minlength=flat.shape[1] * levels)
-        histogram = counts.view(-1, levels).double()
-        best = torch.full((flat.shape[1],), -torch.inf, dtype=torch.float64)
-        probs = torch.empty_like(histogram)
-        for bandwidth in self.bandwidths:
-            kernel = self.kernel(bandwidth)
-            smooth = histogram @ kernel.T
-            others = (smooth - kernel.diagonal()) / max(n - 1, 1)
-            left_out = torch.log(self.uniform / levels + (1 - self.uniform) * others.clamp(min=0))
-            score = (histogram * left_out).sum(dim=1)
-            better = score > best
-            best = torch.where(better, score, best)
-            probs[better] = smooth[better] / n
-        self.log_probs.copy_(torch.log(self.uniform / levels + (1 - self.uniform) * probs))
+        probs = smoothed(x, levels=self.domain.levels, bandwidths=self.bandwidths, uniform=self.uniform)
+        self.log_probs.copy_(torch.log(probs))
 
     def sample(self, n: int) -> Tensor:
         """Independent draws `[n, *shape]`, int64."""

@@ -19,13 +19,13 @@ class MLP(nn.Sequential):
 
 
 class TimeMLP(nn.Module):
-    """A vector field on `[N, D]` that changes with the time `[N]`."""
+    """A function of `[N, D]` that changes with the time `[N]`."""
 
-    def __init__(self, *, dimensions: int, hidden: list[int]) -> None:
+    def __init__(self, *, dimensions: int, outputs: int, hidden: list[int]) -> None:
         super().__init__()
         self.time = FourierTime(width=hidden[0], features=8, highest=4.0)
-        self.layers = MLP(inputs=dimensions + hidden[0], hidden=hidden, outputs=dimensions)
+        self.layers = MLP(inputs=dimensions + hidden[0], hidden=hidden, outputs=outputs)
 
     def forward(self, y: Tensor, t: Tensor) -> Tensor:
-        field: Tensor = self.layers(torch.cat([y, self.time(t)], dim=1))
-        return field
+        out: Tensor = self.layers(torch.cat([y, self.time(t)], dim=1))
+        return out

@@ -1,0 +1,132 @@
+"""Diffusion: noise is added to data in small steps, and a network learns to take it away again.
+
+    q(z_λ | x) = N(α x, σ² I),   α² / σ² = e^λ;   loss = ½ (λ_max - λ_min) E_λ |ε - ε̂(z_λ, λ)|²
+
+With λ uniform between its ends the loss is the diffusion term of the variational bound in its limit of infinitely many
+steps (Ho et al., Denoising diffusion probabilistic models, 2020, arXiv:2006.11239; Kingma et al., Variational diffusion
+models, 2021, arXiv:2107.00630, equation 15). The whole bound on the log-probability of a grid point is
+
+    log P(x) ≥ E[log P(x | z_max)] - KL(q(z_min | x) || N(0, I)) - loss,
+
+where z_max is the data with noise of a part of a grid step, and P(x | z_max) is Bayes' rule on the grid. The schedule
+is the path that flow matching takes (`lookalike.networks.paths`); from a prediction of x follows one of the noise,
+ε = (y_t - t x̂) / (1 - t).
+
+Samples are drawn in few steps: `ancestral` draws from q(z_s | z_t, x̂), `deterministic` keeps the noise that it sees
+(Song et al., Denoising diffusion implicit models, 2021, arXiv:2010.02502).
+"""
+
+import math
+from itertools import pairwise
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lookalike.domain import Domain
+from lookalike.likelihood import Kind, row_noise
+from lookalike.networks.denoiser import LEAST_LOG_SNR, Denoiser, ImageSize, VectorSize
+from lookalike.networks.paths import Posterior, log_snr, shaped, time_of
+from lookalike.ranges import PositiveInt, Share
+
+
+class Diffusion(nn.Module):
+    """
+    Args:
+        domain: what one observation is.
+        components: normal distributions in what the network says of a dimension.
+        coarse: share of a training batch whose noise levels are those where images are decided; the rest are spread
+            evenly, which alone is the variational bound.
+        image: `widths`, `depth` and `hidden` of the U-Net.
+        vector: `hidden` (layer widths of the network).
+    """
+
+    likelihood_kind: ClassVar[Kind | None] = "lower bound"
+
+    COARSE = (-5.0, 3.0)
+    """Ends of the log signal-to-noise ratios where images are decided."""
+
+    def __init__(
+        self, *, domain: Domain, components: PositiveInt, coarse: Share, image: ImageSize, vector: VectorSize
+    ) -> None:
+        super().__init__()
+        self.domain, self.coarse = domain, coarse
+        self.denoise = Denoiser(domain=domain, components=components, image=image, vector=vector)
+        self.units, self.path = self.denoise.units, self.denoise.path
+        self.span = self.path.log_snr - LEAST_LOG_SNR
+
+    def noise_error(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """|ε - ε̂|² `[N]` summed over dimensions, for data and noise `[N, *shape]` and times `[N]`."""
+        y = self.path.noisy(x, noise, t)
+        ratio = shaped(torch.exp(log_snr(t) / 2), x)
+        posterior: Posterior = self.denoise(y, t)
+        return ((ratio * (x - posterior.mean())) ** 2).flatten(1).sum(1)
+
+    def reconstruction(self, x: Tensor, noise: Tensor) -> Tensor:
+        """log P(x | z_max) `[N]` of grid points, in nats."""
+        end = torch.full((len(x),), self.path.end, device=x.device)
+        y = self.path.noisy(self.units(x), noise, end)
+        posterior: Posterior = self.denoise(y, end)
+        return posterior.grid_log_prob(x).flatten(1).sum(1)
+
+    def start(self, x: Tensor) -> None:
+        """Let the network start from the training set's marginal distributions."""
+        self.denoise.start(x)
+
+    def losses(self, x: Tensor) -> dict[str, Tensor]:
+        """The mean squared error of the noise at levels spread over the whole path and at its noisy part, and the
+        reconstruction at its end, for a part of the batch; all in nats a dimension."""
+        few = max(1, len(x) // 8)
+        reconstruction = -self.reconstruction(x[:few], torch.randn(x[:few].shape, device=x.device)).mean()
+        u = (torch.arange(len(x), device=x.device) + torch.rand(len(x), device=x.device)) / len(x)
+        low, high = self.COARSE
+        even = LEAST_LOG_SNR + self.span * (u - self.coarse) / (1 - self.coarse)
+        levels = torch.where(u < self.coarse, low + (high - low) * u / max(self.coarse, 1e-6), even)
+        y = self.units(x)
+        error = self.noise_error(y, torch.randn_like(y), time_of(levels))
+        diffusion = 0.5 * self.span * error.mean()
+        dimensions = self.domain.dimensions
+        loss = (diffusion + reconstruction) / dimensions
+        return {"loss": loss, "diffusion": diffusion / dimensions, "reconstruction": reconstruction / dimensions}
+
+    def sample(self, n: int, *, sampler: Literal["ancestral", "deterministic"], steps: PositiveInt) -> Tensor:
+        """Grid points `[n, *shape]`, int64, in steps between which noise shrinks by the same factor."""
+        device = self.units.scale.device
+        y = torch.randn(n, *self.domain.shape, device=device)
+        times = self.path.time(torch.linspace(0.0, 1.0, steps + 1, device=device))
+        for now, then in pairwise(times):
+            x = self.denoise(y, now.expand(n)).mean()
+            if sampler == "deterministic":
+                y = then * x + (1 - then) * (y - now * x) / (1 - now)
+            else:
+                # q(y_then | y_now, x) for a path with signal t and noise 1 - t.
+                kept = (now / then) * ((1 - then) / (1 - now)) ** 2
+                spread = 1 - (now * (1 - then) / (then * (1 - now))) ** 2
+                y = kept * y + then * spread * x + (1 - then) * spread.sqrt() * torch.randn_like(y)
+        posterior: Posterior = self.denoise(y, torch.full((n,), self.path.end, device=device))
+        return posterior.grid_sample()
+
+    def log_likelihood(self, x: Tensor, *, levels: PositiveInt) -> Tensor:
+        """The variational lower bound in nats `[N]`, its expectations estimated without bias.
+
+        Args:
+            x: grid points `[N, *shape]`.
+            levels: of noise that the diffusion term is averaged over, one in each of as many equal parts of λ; the
+                reconstruction is averaged over an eighth as many draws.
+        """
+        y = self.units(x)
+        noise = row_noise(x, (levels, *self.domain.shape), distribution="normal", seed=0)
+        places = row_noise(x, (levels,), distribution="uniform", seed=1)
+        draws = -(-levels // 8)
+        last = row_noise(x, (draws, *self.domain.shape), distribution="normal", seed=2)
+        reconstruction = torch.stack([self.reconstruction(x, eps) for eps in last.unbind(dim=1)]).double().mean(0)
+        diffusion = torch.zeros_like(reconstruction)
+        for i, (eps, place) in enumerate(zip(noise.unbind(dim=1), places.unbind(dim=1), strict=True)):
+            t = time_of(LEAST_LOG_SNR + self.span * (i + place) / levels)
+            diffusion += 0.5 * self.span * self.noise_error(y, eps, t) / levels
+        # z_min = α x + σ ε with α² = sigmoid(λ_min).
+        alpha, sigma = (1 / (1 + math.exp(-sign * LEAST_LOG_SNR)) for sign in (1, -1))
+        flat = y.flatten(1).double()
+        prior = 0.5 * (alpha * (flat**2).sum(1) + flat.shape[1] * (sigma - 1 - math.log(sigma)))
+        bound: Tensor = reconstruction - prior - diffusion
+        return bound

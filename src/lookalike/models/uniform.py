@@ -1,0 +1,37 @@
+"""Every grid point is as likely as any other: the zero of the scale.
+
+p(x) = levels⁻ᴰ, which is log₂ levels bits a dimension on any data.
+"""
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lookalike.domain import Domain
+from lookalike.likelihood import Kind
+
+
+class Uniform(nn.Module):
+    """
+    Args:
+        domain: what one observation is.
+    """
+
+    likelihood_kind: ClassVar[Kind | None] = "exact"
+
+    def __init__(self, *, domain: Domain) -> None:
+        super().__init__()
+        self.domain = domain
+
+    def fit(self, x: Tensor) -> None:
+        """Nothing is learned from the training set."""
+
+    def sample(self, n: int) -> Tensor:
+        """Grid points `[n, *shape]`, int64."""
+        return torch.randint(self.domain.levels, (n, *self.domain.shape))
+
+    def log_likelihood(self, x: Tensor) -> Tensor:
+        """Exact log-probability in nats `[N]` of grid points `[N, *shape]`."""
+        return torch.full((len(x),), -self.domain.dimensions * math.log(self.domain.levels), dtype=torch.float64)

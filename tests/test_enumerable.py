@@ -50,7 +50,7 @@ FINE: dict[str, dict[str, Any]] = {
     "flow_matching": {"solver": "midpoint", "steps": 15, "probes": 0, "dequantizations": 24},
     "mixture": {"importance_samples": 400},
     "flow": {"dequantizations": 64},
-    "diffusion": {"levels": 2048},
+    "diffusion": {"levels": {"image": 2048, "vector": 2048}},
 }
 """Settings that make a bound tight and an estimate accurate."""
 
@@ -67,6 +67,11 @@ STEPS = {"vae": 400, "flow_matching": 1000, "diffusion": 1200, "flow": 800, "aut
 
 CASES = [(family, kind) for family in choices("model") if compose([f"model={family}"]).likelihood is not None
          for kind in ("vector", "image")]  # fmt: skip
+
+
+def halved(count: Any) -> Any:
+    """Half of a number, or of each number in a section."""
+    return {key: halved(part) for key, part in count.items()} if isinstance(count, dict) else count // 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +114,7 @@ def enumerated(family: str, kind: str, make: Any, small: Any, scratch: Path) -> 
         probabilities = model.log_likelihood(outcomes, **settings).double().exp()
         errors = torch.zeros_like(probabilities)
         if family in AVERAGED:
-            half = {AVERAGED[family]: settings[AVERAGED[family]] // 2}
+            half = {AVERAGED[family]: halved(settings[AVERAGED[family]])}
             # The mean of one half, less that of both, is half of the difference of the halves.
             errors = (model.log_likelihood(outcomes, **settings | half).double().exp() - probabilities).abs()
         solver = {key: settings[key] for key in config.sampling if key in settings}

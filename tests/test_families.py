@@ -199,7 +199,7 @@ def test_the_variational_bound_is_the_log_probability_where_the_denoiser_is_exac
     x = normal_points(diffusion, 3000)
     every = diffusion.units(torch.arange(400)[:, None].expand(-1, 8))[:, 0].double()
     truth = torch.log_softmax(-0.5 * ((every - M) / S) ** 2, dim=0)[x].sum(dim=1)
-    bound = diffusion.log_likelihood(x, levels=64)
+    bound = diffusion.log_likelihood(x, levels={"image": 64, "vector": 64})
     gap = (bound - truth)[truth.argsort()]
     for part in (gap, *gap.chunk(3)):
         error = part.std().item() / math.sqrt(len(part))
@@ -214,7 +214,7 @@ def test_the_training_loss_with_even_noise_levels_is_on_average_the_bound(diffus
     x = normal_points(diffusion, 2000)
     diffusion.coarse = 0.0
     losses = torch.stack([diffusion.losses(x)["loss"] for _ in range(40)]).double()
-    bound = diffusion.log_likelihood(x, levels=64).mean().item() / 8
+    bound = diffusion.log_likelihood(x, levels={"image": 64, "vector": 64}).mean().item() / 8
     assert losses.mean().item() == pytest.approx(-bound, abs=0.01 + 4 * losses.std().item() / math.sqrt(40))
     assert losses.std() < 0.1
 
@@ -223,7 +223,7 @@ def test_the_training_loss_with_even_noise_levels_is_on_average_the_bound(diffus
 @pytest.mark.parametrize("sampler", ["ancestral", "deterministic"])
 def test_samplers_of_many_steps_give_back_the_mean_and_the_spread(diffusion: Any, sampler: str) -> None:
     torch.manual_seed(0)
-    y = diffusion.units(diffusion.sample(2500, sampler=sampler, steps=200)).double().flatten()
+    y = diffusion.units(diffusion.sample(2500, sampler=sampler, steps={"image": 200, "vector": 200})).double().flatten()
     assert y.mean().item() == pytest.approx(M, abs=4 * S / math.sqrt(20_000) + 0.002)
     assert y.std().item() == pytest.approx(S, abs=4 * S / math.sqrt(40_000) + 0.002)
     assert kstest(y + (torch.rand(20_000) - 0.5) / 50, norm(M, S).cdf).pvalue > 1e-3
@@ -330,7 +330,7 @@ def test_factor_analysers_without_factors_are_independent_pixels(
     independent, density = small_model("independent", domain), small_model("mixture", domain).density
     independent.fit(x)
     density.marginals.fit(x)
-    keep = density.LIKELY
+    keep, density.LIKELY = 3, 1.0
     density.log_weights = torch.full((keep,), -math.log(keep))
     density.means, density.loadings, density.variances = (
         part[:keep] for part in (torch.zeros_like(density.means), torch.zeros_like(density.loadings), density.variances)
@@ -605,7 +605,7 @@ def test_a_sampled_image_is_the_one_whose_noise_was_drawn(image_flow: Any, monke
     torch.manual_seed(3)
     noise = torch.rand(n, dimensions)
     ours = image_to_noise(image_flow, x, u.view(x.shape))
-    torch.testing.assert_close(ours, noise, atol=2e-4, rtol=0)
+    torch.testing.assert_close(ours, noise, atol=1e-3, rtol=0)
     assert (x.flatten(1).float().std(dim=0) > 0).all()
 
 
@@ -661,7 +661,7 @@ LEARNERS = sorted(set(choices("model")) - {"copycat", "uniform", "independent"})
 FINER: dict[str, dict[str, Any]] = {
     "vae": {"importance_samples": 500},
     "flow_matching": {"probes": 0, "dequantizations": 16},
-    "diffusion": {"levels": 4096},
+    "diffusion": {"levels": {"image": 4096, "vector": 4096}},
 }
 """All is evaluated on no more than 200 points."""
 

@@ -59,6 +59,7 @@ class Data(Strict):
     name: str
     reader: Section
     flops: PositiveFloat
+    steps: PositiveInt
     batch_size: PositiveInt
     features: Features | None
 

@@ -54,7 +54,12 @@ def identity(config: Config, prepared: Prepared) -> dict[str, Any]:
         "model": config.model,
         "optimizer": config.optimizer and config.optimizer.model_dump(),
         "preview": config.preview,
-        "data": {"name": config.data.name, "flops": config.data.flops, "batch_size": config.data.batch_size},
+        "data": {
+            "name": config.data.name,
+            "flops": config.data.flops,
+            "steps": config.data.steps,
+            "batch_size": config.data.batch_size,
+        },
         "budget": {"scale": config.budget.scale},
         "trainer": config.trainer.model_dump(),
         "seed": config.seed,
@@ -73,7 +78,8 @@ def identity(config: Config, prepared: Prepared) -> dict[str, Any]:
 def learn(model: Any, prepared: Prepared, config: Config, *, scratch: Path, view: Any) -> Learned:
     """Fit or train a model in place.
 
-    Steps are the budget's operations over those of a step, so every trained family gets the same compute.
+    Steps are the budget's operations over those of a step, so every trained family gets the same compute; but no more
+    than `data.steps`, for networks so small that time goes into other things.
 
     Raises:
         UserError: the settings do not go with the family or the data.
@@ -103,7 +109,7 @@ def train_at_price(model: Any, prepared: Prepared, config: Config, *, scratch: P
     if config.data.batch_size > len(grid):
         raise UserError(f"data.batch_size={config.data.batch_size}: the training set holds {len(grid)} observations")
     cost = operations_per_step(network, gather((grid,), np.arange(config.data.batch_size)))
-    steps = max(1, round(config.data.flops * config.budget.scale / cost))
+    steps = max(1, round(min(config.data.flops / max(cost, 1), config.data.steps) * config.budget.scale))
     count = 48 if prepared.domain.kind == "image" else 500
     history = train(
         network,

@@ -65,6 +65,7 @@ class Autoregressive(nn.Module):
             self.rows, self.columns = (height + 1) // 2, (width + 1) // 2
             self.block, self.features, context, hidden = 4 * channels, 3, image["channels"], image["hidden"]
             self.stem = CausalConv(inputs=self.block * self.features, outputs=context, rows=2, reach=2, itself=False)
+            self.before = nn.Linear(self.block * self.features, context, bias=False)
             self.position = nn.Parameter(0.1 * torch.randn(self.rows, self.columns, context))
             self.near: Any = nn.ModuleList(CausalResidual(channels=context) for _ in range(image["depth"]))
             self.far: Any = nn.ModuleList(
@@ -115,7 +116,8 @@ class Autoregressive(nn.Module):
     def context(self, described: Tensor) -> Tensor:
         """What each block is told of those before it, `[N, rows, columns, channels]`, from descriptions `[N, rows,
         columns, block * features]`."""
-        h: Tensor = self.stem(described) + self.position
+        before = functional.pad(described.flatten(1, 2)[:, :-1], (0, 0, 1, 0)).view(described.shape)
+        h: Tensor = self.stem(described) + self.before(before) + self.position
         for near, far in zip(self.near, self.far, strict=True):
             h = far(near(h))
         return h
@@ -171,14 +173,15 @@ class Autoregressive(nn.Module):
         near_seen = [near.conv.buffer(start, *size) for near in self.near]
         far_seen = [torch.zeros(n, int(far.places * far.width), device=device) for far in self.far]
         blocks = torch.zeros(n, *size, self.block, dtype=torch.int64, device=device)
+        before = torch.zeros(n, self.block * self.features, device=device)
         for place in range(self.rows * self.columns):
             i, j = divmod(place, self.columns)
-            h = self.stem.at(seen, i, j) + self.position[i, j]
+            h = self.stem.at(seen, i, j) + self.before(before) + self.position[i, j]
             for near, far, near_buffer, far_buffer in zip(self.near, self.far, near_seen, far_seen, strict=True):
                 h = far.at(far_buffer, near.at(near_buffer, h, i, j), place)
             x = self.fill(h, self.first[i, j], inside[0, i, j], n)
             blocks[:, i, j] = x
-            described = self.describe(x) * inside[0, i, j][:, None]
-            self.stem.put(seen, described.flatten(1), i, j)
+            before = (self.describe(x) * inside[0, i, j][:, None]).flatten(1)
+            self.stem.put(seen, before, i, j)
         _, height, width = self.domain.shape
         return functional.pixel_shuffle(blocks.permute(0, 3, 1, 2), 2)[:, :, :height, :width]

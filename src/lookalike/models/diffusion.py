@@ -22,12 +22,21 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from lookalike.domain import Domain
 from lookalike.likelihood import Kind, row_noise
 from lookalike.networks.denoiser import LEAST_LOG_SNR, Denoiser, ImageSize, VectorSize
 from lookalike.networks.paths import Posterior, log_snr, shaped, time_of
-from lookalike.ranges import PositiveInt, Share
+from lookalike.ranges import PositiveInt, Share, settings
+
+
+@settings
+class PerKind(TypedDict):
+    """A number for images and one for vectors, which are cheap and noisy."""
+
+    image: PositiveInt
+    vector: PositiveInt
 
 
 class Diffusion(nn.Module):
@@ -74,8 +83,10 @@ class Diffusion(nn.Module):
         self.denoise.start(x)
 
     def losses(self, x: Tensor) -> dict[str, Tensor]:
-        """The mean squared error of the noise at levels spread over the whole path and at its noisy part, and the
-        reconstruction at its end, for a part of the batch; all in nats a dimension."""
+        """The variational bound's two terms in nats a dimension, the reconstruction from a part of the batch.
+
+        With a share of `coarse` levels the diffusion term is weighted towards them, and no bound.
+        """
         few = max(1, len(x) // 8)
         reconstruction = -self.reconstruction(x[:few], torch.randn(x[:few].shape, device=x.device)).mean()
         u = (torch.arange(len(x), device=x.device) + torch.rand(len(x), device=x.device)) / len(x)
@@ -89,11 +100,11 @@ class Diffusion(nn.Module):
         loss = (diffusion + reconstruction) / dimensions
         return {"loss": loss, "diffusion": diffusion / dimensions, "reconstruction": reconstruction / dimensions}
 
-    def sample(self, n: int, *, sampler: Literal["ancestral", "deterministic"], steps: PositiveInt) -> Tensor:
+    def sample(self, n: int, *, sampler: Literal["ancestral", "deterministic"], steps: PerKind) -> Tensor:
         """Grid points `[n, *shape]`, int64, in steps between which noise shrinks by the same factor."""
         device = self.units.scale.device
         y = torch.randn(n, *self.domain.shape, device=device)
-        times = self.path.time(torch.linspace(0.0, 1.0, steps + 1, device=device))
+        times = self.path.time(torch.linspace(0.0, 1.0, steps[self.domain.kind] + 1, device=device))
         for now, then in pairwise(times):
             x = self.denoise(y, now.expand(n)).mean()
             if sampler == "deterministic":
@@ -106,7 +117,7 @@ class Diffusion(nn.Module):
         posterior: Posterior = self.denoise(y, torch.full((n,), self.path.end, device=device))
         return posterior.grid_sample()
 
-    def log_likelihood(self, x: Tensor, *, levels: PositiveInt) -> Tensor:
+    def log_likelihood(self, x: Tensor, *, levels: PerKind) -> Tensor:
         """The variational lower bound in nats `[N]`, its expectations estimated without bias.
 
         Args:
@@ -114,19 +125,37 @@ class Diffusion(nn.Module):
             levels: of noise that the diffusion term is averaged over, one in each of as many equal parts of λ; the
                 reconstruction is averaged over an eighth as many draws.
         """
-        y = self.units(x)
-        noise = row_noise(x, (levels, *self.domain.shape), distribution="normal", seed=0)
-        places = row_noise(x, (levels,), distribution="uniform", seed=1)
-        draws = -(-levels // 8)
+        y, count = self.units(x), levels[self.domain.kind]
+        noise = self.spread_noise(x, count)
+        places = row_noise(x, (count,), distribution="uniform", seed=1)
+        draws = -(-count // 8)
         last = row_noise(x, (draws, *self.domain.shape), distribution="normal", seed=2)
         reconstruction = torch.stack([self.reconstruction(x, eps) for eps in last.unbind(dim=1)]).double().mean(0)
         diffusion = torch.zeros_like(reconstruction)
         for i, (eps, place) in enumerate(zip(noise.unbind(dim=1), places.unbind(dim=1), strict=True)):
-            t = time_of(LEAST_LOG_SNR + self.span * (i + place) / levels)
-            diffusion += 0.5 * self.span * self.noise_error(y, eps, t) / levels
+            t = time_of(LEAST_LOG_SNR + self.span * (i + place) / count)
+            diffusion += 0.5 * self.span * self.noise_error(y, eps, t) / count
         # z_min = α x + σ ε with α² = sigmoid(λ_min).
         alpha, sigma = (1 / (1 + math.exp(-sign * LEAST_LOG_SNR)) for sign in (1, -1))
         flat = y.flatten(1).double()
         prior = 0.5 * (alpha * (flat**2).sum(1) + flat.shape[1] * (sigma - 1 - math.log(sigma)))
         bound: Tensor = reconstruction - prior - diffusion
         return bound
+
+    def spread_noise(self, x: Tensor, count: int) -> Tensor:
+        """Standard normal noise `[N, count, *shape]` by `row_noise`; for vectors spread evenly in each dimension.
+
+        Equal observations share their noise, so that errors do not average out over data that repeat: few dimensions
+        take a sequence of low discrepancy from a random start, steps of powers of a generalized golden ratio.
+        """
+        if self.domain.kind == "image":
+            return row_noise(x, (count, *self.domain.shape), distribution="normal", seed=0)
+        dimensions = self.domain.dimensions
+        ratio = 2.0
+        for _ in range(50):
+            ratio = (1 + ratio) ** (1 / (dimensions + 1))
+        step = ratio ** -torch.arange(1, dimensions + 1, dtype=torch.float64)
+        start = row_noise(x, (1, dimensions), distribution="uniform", seed=0).double()
+        places = (start + torch.arange(count)[:, None] * step) % 1
+        noise: Tensor = torch.special.ndtri(places.clamp(1e-6, 1 - 1e-6)).float()
+        return noise

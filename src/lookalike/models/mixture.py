@@ -172,7 +172,7 @@ class FactorAnalysers(nn.Module):
     BATCH = 2000
     LIKELY = 0.999
     """How much of an image's probability the components have whose contributions are added up, by a first guess."""
-    WIDER = 1.2
+    WIDER = 1.5
     """Than the factors' distribution given the middle of what is known of the places: not knowing them adds to it."""
 
     def __init__(self, domain: Domain, *, components: int, factors: int, rounds: int) -> None:
@@ -327,8 +327,13 @@ def log_mass(low: Tensor, high: Tensor, mean: Tensor, deviation: Tensor) -> Tens
 def between(low: Tensor, high: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     """Draws `[N, D]` from normal distributions cut to intervals."""
     a, b, mirrored = facing_left(low, high, mean, deviation)
-    below = torch.special.ndtr(a)
-    place = torch.special.ndtri(below + torch.rand_like(a) * (torch.special.ndtr(b) - below))
+    u = torch.rand_like(a)
+    below, above = (torch.exp(torch.special.log_ndtr(end)) for end in (a, b))
+    place = torch.special.ndtri(below + u * (above - below))
+    # Where the mass has no floating-point number, that of an exponential tail.
+    beyond = torch.exp(0.5 * (b**2 - a**2))
+    tail = -torch.sqrt(b**2 - 2 * torch.log(beyond + (1 - u) * (1 - beyond)))
+    place = torch.where(b < -30, tail, place)
     place = torch.minimum(torch.maximum(place, a.clamp(min=-1e4)), b.clamp(max=1e4))
     return (mean + deviation * torch.where(mirrored, -place, place)).float()
 

@@ -20,10 +20,13 @@ class Uniform(nn.Module):
     """
 
     likelihood_kind: ClassVar[Kind | None] = "exact"
+    log_probs: Tensor
 
     def __init__(self, *, domain: Domain) -> None:
         super().__init__()
         self.domain = domain
+        log_prob = torch.full(domain.shape, -math.log(domain.levels), dtype=torch.float64)
+        self.register_buffer("log_probs", log_prob)
 
     def fit(self, x: Tensor) -> None:
         """Nothing is learned from the training set."""
@@ -34,4 +37,4 @@ class Uniform(nn.Module):
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         """Exact log-probability in nats `[N]` of grid points `[N, *shape]`."""
-        return torch.full((len(x),), -self.domain.dimensions * math.log(self.domain.levels), dtype=torch.float64)
+        return self.log_probs.sum().expand(len(x))

@@ -120,8 +120,10 @@ class Posterior:
     def grid_log_prob(self, x: Tensor) -> Tensor:
         """log P(x | y_t) in nats of grid points `[N, *shape]`, a dimension each, at the path's end."""
         points, log_probs = self.window()
-        place = (x.long() - points[:, 0]).clamp(0, 2 * self.WINDOW)
-        return log_probs.gather(1, place[:, None]).squeeze(1)
+        place = x.long() - points[:, 0]
+        outside = (place < 0) | (place > 2 * self.WINDOW)
+        found = log_probs.gather(1, place.clamp(0, 2 * self.WINDOW)[:, None]).squeeze(1)
+        return found.masked_fill(outside, -torch.inf)
 
     def grid_sample(self) -> Tensor:
         """Grid points `[N, *shape]`, int64, drawn from P(k | y_t), at the path's end."""

@@ -30,7 +30,7 @@ repro: data ## Run the whole pipeline, show the leaderboard
 	dvc repro
 	@$(MAKE) --no-print-directory report
 
-heights: data ## A first look in under two minutes: the heights cells alone
+heights: data ## A first look in a few minutes: the heights cells alone
 	dvc repro --glob 'evaluate@heights-*' 'real@heights'
 	python pipelines/compare.py
 
@@ -57,8 +57,9 @@ format: env ## Format the code
 	ruff format .
 	ruff check --fix .
 
-benchmark: env ## Measure training against a plain loop
+benchmark: env ## Measure training against a plain loop, and the speed of every family
 	python benchmarks/training_throughput.py
+	python benchmarks/families.py
 
 clean: ## Delete checkpoints and the local tracking store; keep data and results
 	rm -rf .lookalike mlflow.db mlartifacts wandb dvc_plots

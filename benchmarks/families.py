@@ -1,0 +1,92 @@
+"""How fast every family trains and samples on MNIST, and how much of the machine's matrix products it uses.
+
+    python benchmarks/families.py [--models vae flow] [--seconds 5]
+
+Needs the prepared data (`dvc repro prepare@mnist`). Training is a plain loop over batches of the configured size:
+images a second, and operations a second as counted by torch over those of a product of two 1024x1024 matrices on the
+same machine, measured before and after. Sampling is a batch with the settings of `sampling:`. Networks have their
+first weights, which cost the same as trained ones. Prints a table in markdown.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from lookalike.config import choices, compose
+from lookalike.data import Prepared
+from lookalike.models import Fitted
+from lookalike.models.build import build
+from lookalike.stage import Cell
+from lookalike.training import operations_per_step, set_threads
+
+SAMPLES = 250
+
+
+def pace(work: Callable[[], object], seconds: float) -> float:
+    """The median of the seconds that a piece of work takes, once it is warm."""
+    work()
+    taken: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(taken) < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def matrix_products() -> float:
+    """Operations a second of a product of two matrices."""
+    a, b = torch.randn(2, 1024, 1024).unbind()
+    return 2 * 1024**3 / pace(lambda: a @ b, 1.0)
+
+
+def measure(family: str, seconds: float) -> str:
+    """A family's line of the table."""
+    config = compose([f"model={family}", "data=mnist"])
+    prepared = Prepared(Cell(config).prepared)
+    model = build(config.model, prepared.domain, seed=0)
+    grid = torch.from_numpy(np.array(prepared.grid("train")[:2000]))
+    training = "fitted | — | —"
+    if isinstance(model, Fitted):
+        model.fit(grid)
+    else:
+        if hasattr(model, "start"):
+            model.start(grid)
+        x = grid[: config.data.batch_size]
+        operations = operations_per_step(model, (x,))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            model.losses(x)["loss"].backward()
+            optimizer.step()
+
+        before = matrix_products()
+        taken = pace(step, seconds)
+        speed = operations / taken
+        share = speed / statistics.mean([before, matrix_products()])
+        training = f"{len(x) / taken:,.0f} | {speed / 1e9:,.0f} | {share:.0%}"
+    with torch.inference_mode():
+        drawn = SAMPLES / pace(lambda: model.sample(SAMPLES, **config.sampling), seconds)
+    return f"| `{family}` | {training} | {drawn:,.0f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Training and sampling speed of every family.")
+    parser.add_argument("--models", nargs="+", default=choices("model"), choices=choices("model"), help="families")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement")
+    arguments = parser.parse_args()
+    set_threads(None)
+    print(f"{torch.get_num_threads()} threads, {matrix_products() / 1e9:,.0f} Gflop/s in matrix products\n")
+    print("| family | training images a second | Gflop/s | of matrix products | samples a second |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for family in arguments.models:
+        print(measure(family, arguments.seconds), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -65,6 +65,9 @@ AVERAGED = {
 
 STEPS = {"vae": 400, "flow_matching": 1500, "diffusion": 1200, "flow": 800, "autoregressive": 600}
 
+LEAST = {"vae": (0.95, 0.02)}
+"""What a bound adds up to at least, and the error of that at most, where it is more than (0.9, 0.03)."""
+
 NEEDLES = {
     (
         "flow_matching",
@@ -147,14 +150,15 @@ def case(
 
 
 def test_the_probabilities_of_all_outcomes_add_up(case: tuple[str, str, Enumerated]) -> None:
-    _, _, model = case
+    family, _, model = case
     total = model.probabilities.sum().item()
     error = model.standard_errors.square().sum().sqrt().item()
     if model.kind == "exact":
         assert total == pytest.approx(1, abs=1e-6)
     elif model.kind == "lower bound":
-        assert 0.9 < total < 1 + 3 * error
-        assert error < 0.03
+        least, most_error = LEAST.get(family, (0.9, 0.03))
+        assert least < total < 1 + 3 * error
+        assert error < most_error
     else:
         assert 0.9 < total < 1.05
         assert error < 0.04

@@ -457,10 +457,11 @@ def test_page_explains_kinds_copies_and_distances(page: Page) -> None:
         assert phrase in text
 
 
-def test_page_says_when_compute_was_not_the_same(copy: Path, tmp_path: Path, page: Page) -> None:
+@pytest.mark.parametrize("flops", [1e9, 0.0])
+def test_page_says_when_compute_was_not_the_same(copy: Path, tmp_path: Path, page: Page, flops: float) -> None:
     assert "Every trained family had the same compute" in " ".join(page.words)
     path = copy / "heights" / "vae" / "train" / "model.json"
-    write(path, json.loads(path.read_text()) | {"flops": 1e9})
+    write(path, json.loads(path.read_text()) | {"flops": flops})
     save(read_tables(copy, LISTED)[0], tmp_path)
     assert "did not have the same compute" in (tmp_path / "report.html").read_text()
 

@@ -90,7 +90,7 @@ def count(number: int, one: str, many: str) -> str:
 
 def same_compute(table: Table) -> bool:
     """Whether trained families had the same operations, but for the rounding to whole steps."""
-    flops = [row.record["flops"] for row in table.families if row.record["flops"]]
+    flops = [row.record["flops"] for row in table.families if row.record["steps"]]
     return not flops or max(flops) <= 1.05 * min(flops)
 
 
@@ -208,7 +208,7 @@ def behind(row: Row, table: Table) -> str:
 
 def facts(table: Table) -> list[tuple[str, str]]:
     """What all numbers of a data set have in common."""
-    trained = sorted((row.record for row in table.families if row.record["flops"]), key=lambda record: record["flops"])
+    trained = sorted((row.record for row in table.families if row.record["steps"]), key=lambda record: record["flops"])
     scales = sorted({f"{record['configuration']['budget']['scale']:g}" for record in trained})
     flops = " to ".join(dict.fromkeys(si(record["flops"]) for record in (trained[0], trained[-1]))) if trained else ""
     return [

@@ -19,13 +19,15 @@ class MLP(nn.Sequential):
 
 
 class TimeMLP(nn.Module):
-    """A function of `[N, D]` that changes with the time `[N]`."""
+    """A function of `[N, D]` that changes with the time `[N]` and what is added to its embedding, `[N, embedding]`."""
 
     def __init__(self, *, dimensions: int, outputs: int, hidden: list[int]) -> None:
         super().__init__()
+        self.embedding = hidden[0]
         self.time = FourierTime(width=hidden[0], features=8, highest=4.0)
         self.layers = MLP(inputs=dimensions + hidden[0], hidden=hidden, outputs=outputs)
 
-    def forward(self, y: Tensor, t: Tensor) -> Tensor:
-        out: Tensor = self.layers(torch.cat([y, self.time(t)], dim=1))
+    def forward(self, y: Tensor, t: Tensor, also: Tensor | None = None) -> Tensor:
+        told = self.time(t) if also is None else self.time(t) + also
+        out: Tensor = self.layers(torch.cat([y, told], dim=1))
         return out

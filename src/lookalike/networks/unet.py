@@ -29,6 +29,8 @@ class DenseMixer(nn.Module):
 class UNet(nn.Module):
     """`[N, C, H, W]` and times `[N]` to `[N, out_channels, H, W]`, for any height and width.
 
+    What else there is to know is told as numbers `[N, embedding]` that are added to the time's.
+
     Args:
         shape: (C, H, W) of the input.
         out_channels: channels of the output.
@@ -46,6 +48,7 @@ class UNet(nn.Module):
         _, quarter = reduced(height, width)
         fine, coarse = widths
         embedding = 2 * coarse
+        self.embedding = embedding
         self.time = FourierTime(width=embedding)
         self.stem = nn.Conv2d(4 * channels, fine, 3, padding=1)
         self.down_fine = nn.ModuleList(Residual(channels=fine, condition=embedding) for _ in range(depth))
@@ -59,9 +62,9 @@ class UNet(nn.Module):
         self.head = nn.Sequential(nn.GroupNorm(8, fine), nn.SiLU(), nn.Conv2d(fine, 4 * out_channels, 3, padding=1))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, also: Tensor | None = None) -> Tensor:
         height, width = x.shape[-2:]
-        condition = functional.silu(self.time(t))
+        condition = functional.silu(self.time(t) if also is None else self.time(t) + also)
         x = functional.pad(x, (0, self.pad[1], 0, self.pad[0]))
         h = functional.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
         h = self.stem(h)

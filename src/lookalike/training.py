@@ -95,7 +95,7 @@ class Learner(pl.LightningModule):
                 {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
             ],
             lr=self.settings.lr,
-            betas=(0.9, 0.99),
+            betas=(self.settings.momentum, 0.99),
             # Lightning clips no gradients of a fused optimizer in mixed precision.
             fused=self.trainer.precision == "32-true",
         )

@@ -22,21 +22,12 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import TypedDict
 
 from lookalike.domain import Domain
 from lookalike.likelihood import Kind, row_noise
-from lookalike.networks.denoiser import LEAST_LOG_SNR, Denoiser, ImageSize, VectorSize
+from lookalike.networks.denoiser import LEAST_LOG_SNR, Denoiser, ImageSize, PerKind, VectorSize
 from lookalike.networks.paths import Posterior, log_snr, shaped, time_of
-from lookalike.ranges import PositiveInt, Share, settings
-
-
-@settings
-class PerKind(TypedDict):
-    """A number for images and one for vectors, which are cheap and noisy."""
-
-    image: PositiveInt
-    vector: PositiveInt
+from lookalike.ranges import PositiveInt, Share
 
 
 class Diffusion(nn.Module):

@@ -28,6 +28,14 @@ class VectorSize(TypedDict):
     hidden: Widths
 
 
+@settings
+class PerKind(TypedDict):
+    """A number for images and one for vectors, which are cheap and noisy."""
+
+    image: PositiveInt
+    vector: PositiveInt
+
+
 class Denoiser(nn.Module):
     """Noisy points and times to what is known of the data point: for every dimension a mixture of normal distributions
     and, for pixels, of the two ends of the grid, where most pixels are.
@@ -71,11 +79,12 @@ class Denoiser(nn.Module):
         self.first.data.copy_(torch.cat([logits, means[inner], torch.log(deviations[inner])])[None])
         zero_last_layer(self.network)
 
-    def forward(self, y: Tensor, t: Tensor) -> Posterior:
-        """What is known of x when y_t `[N, *shape]` is seen at times `[N]`."""
+    def forward(self, y: Tensor, t: Tensor, also: Tensor | None = None) -> Posterior:
+        """What is known of x when y_t `[N, *shape]` is seen at times `[N]`; what else there is to know, `also`, is
+        added to the time's embedding."""
         places = shaped(t, y)
         told = (log_snr(t).clamp(min=LEAST_LOG_SNR) - LEAST_LOG_SNR) / (self.path.log_snr - LEAST_LOG_SNR)
-        out = self.network(y / torch.sqrt(places**2 + (1 - places) ** 2), told)
+        out = self.network(y / torch.sqrt(places**2 + (1 - places) ** 2), told, also)
         prior = out.view(len(y), self.told, *self.domain.shape) + self.first
         logits, means, deviations = prior.split([self.told - 2 * self.components] + [self.components] * 2, dim=1)
         least = self.units.along((self.LEAST_DEVIATION / self.units.scale) ** 2, prior.ndim)

@@ -1,0 +1,118 @@
+"""One-step generation: the mean velocity between two times of a path, so that a step of any length is exact.
+
+    u(y_t, t, r) = (y_r - y_t) / (r - t),   (r - t) u = ∫_t^r v(y_s, s) ds
+
+Differentiated along the path this says v = u - (r - t) du/dt, which a network can be trained on without solving any
+equation (Geng et al., Mean flows for one-step generative modeling, 2025, arXiv:2505.13447):
+
+    loss = E w (1 - t)² |u - (r - t) sg(du/dt) - (x - ε)|²,   w = 1 / its own root
+
+which makes an error one of the data point and keeps the few that are large from ruling a batch. The derivative is a difference over a small part of the way, at the price of a pass without gradients. The path and the
+network are those of `flow_matching`: it says a data point x̂, and u = (x̂ - y_t) / (1 - t). For r = t that is the
+expected data point, for r at the path's end the one that y_t is carried to.
+
+A sample is noise and one step, or a few, which are better. There is no likelihood: a map that is only learned has no
+inverse to compute one with.
+"""
+
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import TypedDict
+
+from lookalike.domain import Domain
+from lookalike.likelihood import Kind
+from lookalike.networks.denoiser import Denoiser, ImageSize, PerKind, VectorSize
+from lookalike.networks.embeddings import FourierTime
+from lookalike.networks.paths import Posterior, shaped
+from lookalike.ranges import PositiveFloat, PositiveInt, Share, settings
+
+
+@settings
+class Times(TypedDict):
+    mean: float
+    spread: PositiveFloat
+    crossing: Share
+    whole: Share
+
+
+class OneStep(nn.Module):
+    """
+    Args:
+        domain: what one observation is.
+        components: normal distributions in what the network says of a dimension.
+        times: `mean` and `spread` of the logistic-normal distribution that training times are drawn from. A share
+            `crossing` of a batch goes from the earlier of two to the later, the rest stays where it is; of the first, a
+            share `whole` goes to the path's end, half of these all the way from its start.
+        image: `widths`, `depth` and `hidden` of the U-Net.
+        vector: `hidden` (layer widths of the network).
+    """
+
+    likelihood_kind: ClassVar[Kind | None] = None
+
+    HOP = 0.02
+    """Part of the way from t to r that the derivative is taken over."""
+
+    BEND = 1.5
+    """A sample's n steps start at times (i / n)^BEND: it is early that is decided what a sample becomes."""
+
+    FLOOR = 0.01
+    """Added to an observation's error in the weight of its loss."""
+
+    def __init__(
+        self, *, domain: Domain, components: PositiveInt, times: Times, image: ImageSize, vector: VectorSize
+    ) -> None:
+        super().__init__()
+        self.domain, self.times = domain, times
+        self.denoise = Denoiser(domain=domain, components=components, image=image, vector=vector)
+        self.units, self.path = self.denoise.units, self.denoise.path
+        network: Any = self.denoise.network
+        self.length = FourierTime(width=network.embedding, features=16, highest=10.0)
+
+    def start(self, x: Tensor) -> None:
+        """Let the network start from the training set's marginal distributions."""
+        self.denoise.start(x)
+
+    def target(self, y: Tensor, t: Tensor, r: Tensor) -> Tensor:
+        """x̂ `[N, *shape]`: where the mean velocity from time t to r `[N]` would carry y_t by t = 1."""
+        posterior: Posterior = self.denoise(y, t, also=self.length(r - t))
+        return posterior.mean()
+
+    def velocity(self, y: Tensor, t: Tensor, r: Tensor) -> Tensor:
+        """u(y_t, t, r) `[N, *shape]`."""
+        return (self.target(y, t, r) - y) / (1 - shaped(t, y))
+
+    def draw_times(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Training times t ≤ r, each `[count]`."""
+        normal = torch.randn(2, count, device=device)
+        drawn = torch.sigmoid(self.times["mean"] + self.times["spread"] * normal).clamp(max=self.path.end)
+        t, r = drawn.amin(dim=0), drawn.amax(dim=0)
+        place = torch.rand(count, device=device) / max(self.times["crossing"], 1e-6)
+        t = torch.where(place < self.times["whole"] / 2, 0.0, t)
+        r = torch.where(place < self.times["whole"], self.path.end, r)
+        return t, torch.where(place < 1, r, t)
+
+    def losses(self, x: Tensor) -> dict[str, Tensor]:
+        """The weighted loss, and the mean squared error of the data point in it, a dimension, in working units."""
+        y1 = self.units(x)
+        noise = torch.randn_like(y1)
+        t, r = self.draw_times(len(x), x.device)
+        y, v = self.path.noisy(y1, noise, t), y1 - noise
+        u = self.velocity(y, t, r)
+        hop = self.HOP * (r - t)
+        with torch.no_grad():
+            change = (self.velocity(y + shaped(hop, y) * v, t + hop, r) - u) / self.HOP
+        error = (1 - t) ** 2 * ((u - change - v) ** 2).flatten(1).mean(1)
+        return {"loss": (error / (error.detach() + self.FLOOR).sqrt()).mean(), "error": error.mean()}
+
+    def sample(self, n: int, *, steps: PerKind) -> Tensor:
+        """Grid points `[n, *shape]`, int64: noise carried along the path in a few steps."""
+        device, count = self.units.scale.device, steps[self.domain.kind]
+        y = torch.randn(n, *self.domain.shape, device=device)
+        times = self.path.end * (torch.arange(count + 1, device=device) / count) ** self.BEND
+        for t, r in pairwise(times):
+            x = self.target(y, t.expand(n), r.expand(n))
+            y = y + (r - t) / (1 - t) * (x - y)
+        return self.units.to_grid(x)

@@ -7,9 +7,10 @@ equation (Geng et al., Mean flows for one-step generative modeling, 2025, arXiv:
 
     loss = E w (1 - t)² |u - (r - t) sg(du/dt) - (x - ε)|²,   w = 1 / its own root
 
-which makes an error one of the data point and keeps the few that are large from ruling a batch. The derivative is a difference over a small part of the way, at the price of a pass without gradients. The path and the
-network are those of `flow_matching`: it says a data point x̂, and u = (x̂ - y_t) / (1 - t). For r = t that is the
-expected data point, for r at the path's end the one that y_t is carried to.
+which makes an error one of the data point and keeps a few large ones from ruling a batch. The derivative is a
+difference over a small part of the way, at the price of a pass without gradients. The path and the network are those of
+`flow_matching`: it says a data point x̂, and u = (x̂ - y_t) / (1 - t). For r = t that is the expected data point, for r at
+the path's end the one that y_t is carried to.
 
 A sample is noise and one step, or a few, which are better. There is no likelihood: a map that is only learned has no
 inverse to compute one with.

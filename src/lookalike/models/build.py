@@ -28,8 +28,8 @@ def build(section: Section, domain: Domain, *, seed: int) -> Any:
 def check_settings(model: Any, config: Config) -> None:
     """Check the sections that are handed to `sample` and `log_likelihood` later, before any work."""
     likelihood = config.likelihood
-    check_arguments(model.sample, config.preview, section="preview", given=("n",))
-    check_arguments(model.sample, config.sampling, section="sampling", given=("n",))
+    check_arguments(model.sample, config.preview, section="preview", given=("n", "labels"))
+    check_arguments(model.sample, config.sampling, section="sampling", given=("n", "labels"))
     if (likelihood is None) != (model.likelihood_kind is None):
         raise UserError(
             f"likelihood={likelihood}: {type(model).__name__} has {model.likelihood_kind or 'no'} likelihood; "

@@ -9,8 +9,8 @@ from torch import Tensor
 def optimal_coupling(noise: Tensor, x: Tensor, labels: Tensor | None) -> Tensor:
     """The order of the noise `[N]` in which its summed squared distance to the data is least: `noise[order]`.
 
-    Every class is dealt noise of its own. Dealt out over the whole batch, noise would tell of the class, and a sample of
-    one class that starts from any noise would not be one.
+    Every class is dealt noise of its own. Dealt out over the whole batch, noise would tell of the class, and what
+    starts from any noise would be no sample of a class.
 
     Args:
         noise, x: `[N, *shape]`.

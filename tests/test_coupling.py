@@ -14,6 +14,7 @@ from lookalike.config import Config
 from lookalike.domain import Domain
 from lookalike.models.build import build
 from lookalike.networks.coupling import optimal_coupling
+from lookalike.networks.ode import integrate
 from lookalike.training import Silent, train
 
 
@@ -57,12 +58,16 @@ def test_coupled_noise_of_one_dimension_has_the_order_of_the_data() -> None:
 
 def test_every_class_starts_from_the_same_noise() -> None:
     """Coupled over the whole batch, the two classes here would share out the noise by its sign."""
-    noise, _ = drawn(4000, seed=0, shape=(1,))
-    labels = torch.arange(4000) % 2
+    noise, _ = drawn(400, seed=0, shape=(1,))
+    labels = torch.arange(400) % 2
     x = noise.flip(0) + 5 * labels[:, None]
-    for groups, apart in ((labels, 0.1), (None, None)):
-        means = [noise[optimal_coupling(noise, x, groups)][labels == c].mean().item() for c in (0, 1)]
-        assert abs(means[1] - means[0]) < apart if apart is not None else means[1] - means[0] > 1
+
+    def apart(groups: Tensor | None) -> float:
+        coupled = noise[optimal_coupling(noise, x, groups)]
+        return float(coupled[labels == 1].mean() - coupled[labels == 0].mean())
+
+    assert abs(apart(labels)) < 0.3
+    assert apart(None) > 1
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +91,6 @@ def trained(config: Config, domain: Domain, x: Tensor, scratch: Path) -> Any:
 
 def bend(model: Any) -> float:
     """How far, in working units and on average, paths of noise are from where their first velocity points."""
-    from lookalike.networks.ode import integrate
-
     torch.manual_seed(0)
     noise = torch.randn(2000, 1)
     with torch.no_grad():
@@ -111,7 +114,9 @@ def test_optimal_coupling_straightens_the_paths_and_keeps_what_they_lead_to(
         samples = model.sample(4000, **config.sampling)[:, 0].float()
         assert samples.mean().item() == pytest.approx(x.float().mean().item(), abs=4)
         assert ((samples > 85) & (samples < 115)).float().mean() < 0.03
-        nats = model.log_likelihood(torch.arange(200)[:, None], **config.likelihood | {"dequantizations": 64})  # type: ignore[operator]
+        assert config.likelihood is not None
+        settings = config.likelihood | {"probes": 0, "dequantizations": 32}
+        nats = model.log_likelihood(torch.arange(200)[:, None], **settings)
         print(coupling, bends[coupling], nats.exp().sum(), samples.mean(), samples[samples < 100].std())
         assert 0.9 < nats.exp().sum() < 1.05
     assert bends["optimal"] < 0.5 * bends["independent"]

@@ -79,7 +79,7 @@ class VAE(nn.Module):
             self.decoder = MLP(inputs=self.latent + classes, hidden=hidden, outputs=3 * components * domain.dimensions)
             self.shift = None
 
-    def encode(self, x: Tensor, one_hot: Tensor | None) -> tuple[Tensor, Tensor]:
+    def encode(self, x: Tensor, one_hot: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of q(z | x), both `[N, latent]`; of a conditional model q(z | x, c)."""
         y: Tensor = self.units(x)
         if one_hot is not None and self.shift is None:
@@ -90,7 +90,7 @@ class VAE(nn.Module):
         mean, log_std = code.chunk(2, dim=1)
         return mean, log_std.clamp(-7, 3)
 
-    def decode(self, z: Tensor, one_hot: Tensor | None) -> LogisticMixture:
+    def decode(self, z: Tensor, one_hot: Tensor | None = None) -> LogisticMixture:
         """p(x | z) for codes `[N, latent]`; of a conditional model p(x | z, c)."""
         code = z if one_hot is None else torch.cat([z, one_hot], dim=1)
         parameters = self.decoder(code).view(len(z), 3 * self.components, *self.domain.shape)

@@ -286,9 +286,10 @@ def test_a_sample_of_a_class_lies_with_its_class(
     for c, centre in ((0, 55), (1, 140)):
         torch.manual_seed(0)
         samples = model.sample(1000, torch.full((1000,), c), **config.sampling)[:, 0].float()
-        assert ((samples > 100) == c).float().mean() > 0.99
-        assert samples.mean().item() == pytest.approx(centre, abs=4)
-        assert samples.std().item() == pytest.approx(8, abs=3)
+        with_it = samples[(samples > 100) == c]
+        assert len(with_it) > 980
+        assert with_it.mean().item() == pytest.approx(centre, abs=3)
+        assert with_it.std().item() == pytest.approx(8, abs=3)
     torch.manual_seed(0)
     assert (model.sample(2000, **config.sampling) > 100).float().mean().item() == pytest.approx(0.7, abs=0.05)
     with torch.no_grad():

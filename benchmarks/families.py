@@ -18,7 +18,7 @@ import torch
 
 from lookalike.config import choices, compose
 from lookalike.data import Prepared
-from lookalike.models import Fitted
+from lookalike.models import Fitted, Startable
 from lookalike.models.build import build
 from lookalike.stage import Cell
 from lookalike.training import operations_per_step, set_threads
@@ -54,7 +54,7 @@ def measure(family: str, seconds: float) -> str:
     if isinstance(model, Fitted):
         model.fit(grid)
     else:
-        if hasattr(model, "start"):
+        if isinstance(model, Startable):
             model.start(grid)
         x = grid[: config.data.batch_size]
         operations = operations_per_step(model, (x,))

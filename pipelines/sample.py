@@ -1,4 +1,12 @@
-"""Draw samples from a trained model: `python pipelines/sample.py data=mnist model=vae`."""
+"""Draw samples from a trained model: `python pipelines/sample.py data=mnist model=vae`.
+
+With `label=7` a conditional model paints that class alone, into `samples/`, and its cell stays as it is.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lookalike import views
 from lookalike.config import Config
@@ -6,7 +14,7 @@ from lookalike.data import Prepared
 from lookalike.files import save_arrays, write_json
 from lookalike.models.build import check_settings
 from lookalike.pictures import save_picture
-from lookalike.sampling import draw
+from lookalike.sampling import class_number, draw, draw_classes
 from lookalike.stage import Cell, Cost, run, writing
 from lookalike.trained import Trained
 
@@ -16,19 +24,32 @@ def main(config: Config) -> None:
     prepared = Prepared(cell.prepared)
     domain = prepared.domain
     trained = Trained(cell.train, prepared=prepared)
-    check_settings(trained.model, config)
-    with writing(cell.sample) as folder, views.opened(config, trained.record) as view:
+    name, model = trained.record["name"], trained.model
+    check_settings(model, config)
+
+    def draw_into(folder: Path, labels: NDArray[np.int64] | None, title: str) -> None:
         with cost.work():
             samples = draw(
-                trained.model,
+                model,
                 domain,
                 samples=count,
                 batch_size=config.trainer.batch_size,
                 seed=config.seed,
                 settings=config.sampling,
+                labels=labels,
             )
-        save_arrays(folder / "samples.npz", {"samples": samples})
-        save_picture(samples, domain, folder / "samples.png", title=f"{trained.record['name']}: samples")
+        save_arrays(folder / "samples.npz", {"samples": samples} | ({} if labels is None else {"labels": labels}))
+        save_picture(samples, domain, folder / "samples.png", title=title)
+
+    if config.label is not None:
+        number = class_number(model, domain, config.label)
+        place = config.path("samples") / f"{name}-{domain.labels[number]}"
+        with writing(place) as folder:
+            draw_into(folder, np.full(count, number), f"{name}: samples of {domain.labels[number]}")
+        print(place / "samples.png")
+        return
+    with writing(cell.sample) as folder, views.opened(config, trained.record) as view:
+        draw_into(folder, draw_classes(model, count, seed=config.seed), f"{name}: samples")
         cost.record["fingerprint"] = trained.fingerprint
         write_json(folder / "settings.json", config.sampling)
         cost.save(folder, samples_per_second=count / cost.record["work_seconds"])

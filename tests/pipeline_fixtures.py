@@ -234,7 +234,7 @@ def places(checkout: Path) -> Callable[[Path], list[str]]:
 
     def make(folder: Path) -> list[str]:
         return [f"paths.data={checkout / 'data'}"] + [
-            f"paths.{kind}={folder / kind}" for kind in ("artifacts", "results", "scratch")
+            f"paths.{kind}={folder / kind}" for kind in ("artifacts", "results", "samples", "scratch")
         ]
 
     return make

@@ -123,12 +123,13 @@ class Reading:
 
 
 def read_by(script: str, config: Config) -> set[str]:
-    """Keys that a stage reads while it runs: but for views, and for places, which DVC knows as deps and outs."""
+    """Keys that a stage reads while it runs: but for views, for places, which DVC knows as deps and outs, and for the
+    class to paint, which is no part of a cell."""
     import runpy
 
     read: set[str] = set()
     runpy.run_path(str(ROOT / "pipelines" / f"{script}.py"))["main"](Reading(config, "", read))
-    return {key for key in read if key.split(".")[0] not in ("paths", "tracking")}
+    return {key for key in read if key.split(".")[0] not in ("paths", "tracking", "label")}
 
 
 def declared_keys(stage: Any) -> set[str]:

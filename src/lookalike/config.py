@@ -5,7 +5,7 @@ import inspect
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from hydra import compose as hydra_compose
@@ -25,6 +25,9 @@ ROOT = Path(lookalike.__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 
 Section = dict[str, Any]
+
+Label = Annotated[str, pydantic.BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+"""A class's name or number; a name may look like a number."""
 
 
 class Strict(pydantic.BaseModel):
@@ -112,6 +115,7 @@ class Paths(Strict):
     data: str
     artifacts: str
     results: str
+    samples: str
     scratch: str
 
 
@@ -129,13 +133,14 @@ class Config(Strict):
     tracking: Tracking
     paths: Paths
     seed: Seed
+    label: Label | None
 
     @property
     def model_name(self) -> str:
         """The family's name, which is its module's."""
         return str(self.model["_target_"]).split(".")[-2]
 
-    def path(self, kind: Literal["data", "artifacts", "results", "scratch"]) -> Path:
+    def path(self, kind: Literal["data", "artifacts", "results", "samples", "scratch"]) -> Path:
         """A folder of `paths`, absolute."""
         return ROOT / str(getattr(self.paths, kind))
 

@@ -15,7 +15,7 @@ from lookalike.data import Prepared
 from lookalike.errors import UserError
 from lookalike.files import save_arrays
 from lookalike.fingerprint import code_digest, fingerprint, source_of
-from lookalike.models import Fitted, Trainable
+from lookalike.models import Fitted, Startable, Trainable
 from lookalike.models.build import save_weights
 
 Curves = dict[str, list[dict[str, float]]]
@@ -101,20 +101,23 @@ def train_at_price(model: Any, prepared: Prepared, config: Config, *, scratch: P
     if config.optimizer is None:
         raise UserError(f"optimizer=null: {config.model_name} is trained by gradient descent and needs its settings")
     network: Any = model
-    grid = prepared.grid("train")
-    if hasattr(model, "start"):
-        model.start(torch.from_numpy(np.array(grid)))
+    arrays: tuple[NDArray[Any], ...] = (prepared.grid("train"),)
+    validation: tuple[NDArray[Any], ...] = (prepared.grid("validation"),)
+    if getattr(model, "classes", None) is not None:
+        arrays, validation = (*arrays, prepared.labels("train")), (*validation, prepared.labels("validation"))
+    if isinstance(model, Startable):
+        model.start(*(torch.from_numpy(np.array(array)) for array in arrays))
     from lookalike.training import gather, operations_per_step, train
 
-    if config.data.batch_size > len(grid):
-        raise UserError(f"data.batch_size={config.data.batch_size}: the training set holds {len(grid)} observations")
-    cost = operations_per_step(network, gather((grid,), np.arange(config.data.batch_size)))
+    if config.data.batch_size > (count := len(arrays[0])):
+        raise UserError(f"data.batch_size={config.data.batch_size}: the training set holds {count} observations")
+    cost = operations_per_step(network, gather(arrays, np.arange(config.data.batch_size)))
     steps = max(1, round(min(config.data.flops / max(cost, 1), config.data.steps) * config.budget.scale))
     count = 48 if prepared.domain.kind == "image" else 500
     history = train(
         network,
-        (grid,),
-        (prepared.grid("validation"),),
+        arrays,
+        validation,
         optimizer=config.optimizer,
         steps=steps,
         batch_size=config.data.batch_size,

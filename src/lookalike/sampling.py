@@ -12,11 +12,51 @@ from lookalike.errors import UserError
 from lookalike.progress import progress
 
 
+def class_number(model: Any, domain: Domain, label: str) -> int:
+    """The number of the class that a name stands for; what is no class's name may be a class's number.
+
+    Raises:
+        UserError: there is no such class, or the model can't be told one.
+    """
+    family = type(model).__name__
+    if not domain.labels:
+        raise UserError(f"label={label}: {domain.name} has no labels")
+    if not hasattr(model, "classes"):
+        raise UserError(f"label={label}: {family} can't be told a class")
+    if model.classes is None:
+        raise UserError(f"label={label}: this {family} was not told classes; train it with model.conditional=true")
+    if label in domain.labels:
+        return domain.labels.index(label)
+    if label.isdecimal() and int(label) < len(domain.labels):
+        return int(label)
+    raise UserError(f"label={label}: {domain.name} has no such class; choose one of {', '.join(domain.labels)}")
+
+
+def draw_classes(model: Any, n: int, *, seed: int) -> NDArray[np.int64] | None:
+    """Class numbers `[n]` for a conditional model to be told, by their shares; None for another model."""
+    classes = getattr(model, "classes", None)
+    if classes is None:
+        return None
+    # Not the seed of `draw`: the same random numbers would go into the classes and into their samples.
+    torch.manual_seed(2**32 + seed)
+    numbers: NDArray[np.int64] = classes.draw(n).cpu().numpy()
+    return numbers
+
+
 @torch.inference_mode()
 def draw(
-    model: Any, domain: Domain, *, samples: int, batch_size: int, seed: int, settings: dict[str, Any]
+    model: Any,
+    domain: Domain,
+    *,
+    samples: int,
+    batch_size: int,
+    seed: int,
+    settings: dict[str, Any],
+    labels: NDArray[np.int64] | None = None,
 ) -> NDArray[Any]:
     """Values `[samples, *shape]` drawn from a model; only one batch at a time is in the model's hands.
+
+    A conditional model is told class numbers `labels` `[samples]`, or draws its own.
 
     Raises:
         UserError: the model left its domain's shape or grid.
@@ -26,7 +66,8 @@ def draw(
     with progress(range(0, samples, batch_size), "sampling", unit="batch") as starts:
         for start in starts:
             count = min(batch_size, samples - start)
-            grid = model.sample(count, **settings)
+            told = {} if labels is None else {"labels": torch.from_numpy(labels[start : start + count])}
+            grid = model.sample(count, **told, **settings)
             if tuple(grid.shape) != (count, *domain.shape) or grid.is_floating_point():
                 raise UserError(f"{type(model).__name__} sampled {grid.dtype} of shape {tuple(grid.shape)}")
             if grid.min() < 0 or grid.max() >= domain.levels:

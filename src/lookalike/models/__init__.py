@@ -13,6 +13,11 @@
     Nats an observation on the domain's integer grid, a function of each observation alone.
 `likelihood_kind: Kind | None`
     What that number is; None where the family has no likelihood.
+`classes: Classes | None`
+    Families that can be told a class have it; it is None where `model.conditional` is false. Where it is not None,
+    `losses(x, labels)` and `start(x, labels)` get class numbers `[N]`, `sample(n, labels, **settings)` takes class
+    numbers `[n]`, int64, or draws them by their shares without any, and `log_likelihood(x)` is still of x alone,
+    log Σ_c p(c) p(x | c).
 `check(section)`
     Families whose settings depend on each other raise a UserError where these don't go together.
 
@@ -41,6 +46,13 @@ class Trainable(Protocol):
     """Families with one objective."""
 
     def losses(self, x: Tensor) -> dict[str, Tensor]: ...
+
+
+@runtime_checkable
+class Startable(Protocol):
+    """Families that learn something before the first step."""
+
+    def start(self, *data: Tensor) -> None: ...
 
 
 @runtime_checkable

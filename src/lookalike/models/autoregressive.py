@@ -10,6 +10,8 @@ arXiv:1605.02226). Every conditional is a mixture of logistics discretized to th
 An image is read in blocks of 2x2 pixels. A causal network tells each block of the blocks before it: gated convolutions
 look near by, dense masked layers (Germain et al., MADE, 2015, arXiv:1502.03509) look at everything, at the price of a
 matrix product an image. Inside a block a small network a pixel adds the pixels before it. A vector is one such block.
+
+A conditional model tells every block the class, too. log p(x) = log Σ_c p(c) p(x | c) is as exact.
 """
 
 import math
@@ -23,6 +25,7 @@ from typing_extensions import TypedDict
 from lookalike.domain import Domain
 from lookalike.likelihood import Kind, LogisticMixture, WorkingUnits
 from lookalike.networks.causal import CausalConv, CausalMixer, CausalResidual, Sequential
+from lookalike.networks.classes import Classes, chosen, marginal, told
 from lookalike.networks.first import marginal_mixture
 from lookalike.ranges import PositiveInt, settings
 
@@ -45,6 +48,7 @@ class Autoregressive(nn.Module):
     Args:
         domain: what one observation is.
         components: logistics in each conditional's mixture.
+        conditional: whether the network is told an observation's class.
         image: `channels` of the causal network, `depth` (convolutions, each followed by a dense layer), numbers a
             block that are `mixed` by a dense layer, and `hidden` width of the networks inside a block.
         vector: `hidden` width of each dimension's network.
@@ -52,13 +56,17 @@ class Autoregressive(nn.Module):
 
     likelihood_kind: ClassVar[Kind | None] = "exact"
 
-    def __init__(self, *, domain: Domain, components: PositiveInt, image: ImageSize, vector: VectorSize) -> None:
+    def __init__(
+        self, *, domain: Domain, components: PositiveInt, conditional: bool, image: ImageSize, vector: VectorSize
+    ) -> None:
         super().__init__()
         self.domain, self.components = domain, components
         self.units = WorkingUnits(domain)
+        self.classes = Classes(domain) if conditional else None
+        classes = self.classes.count if self.classes is not None else 0
         self.is_image = domain.kind == "image"
         self.block, self.features = domain.dimensions, 1
-        context = 0
+        context = classes
         hidden = vector["hidden"]
         if self.is_image:
             channels, height, width = domain.shape
@@ -72,6 +80,7 @@ class Autoregressive(nn.Module):
                 CausalMixer(channels=context, places=self.rows * self.columns, width=image["mixed"])
                 for _ in range(image["depth"])
             )
+            self.of_class = nn.Linear(classes, context, bias=False) if classes else None
         places = (int(self.rows), int(self.columns)) if self.is_image else ()
         self.first = nn.Parameter(torch.zeros(*places, self.block, 3 * components))
         self.inside = Sequential(
@@ -82,8 +91,11 @@ class Autoregressive(nn.Module):
             outputs=3 * components,
         )
 
-    def start(self, x: Tensor) -> None:
+    def start(self, x: Tensor, labels: Tensor | None = None) -> None:
         """Begin with the mixture that each dimension has in the training set, whatever came before."""
+        if self.classes is not None:
+            assert labels is not None
+            self.classes.start(labels)
         ends = self.is_image and self.components > 2
         logits, means, deviations = marginal_mixture(x, self.units, components=self.components - 2 * ends, ends=ends)
         # A logistic of scale s has the standard deviation π s / √3.
@@ -113,41 +125,45 @@ class Autoregressive(nn.Module):
         blocks = functional.pixel_unshuffle(functional.pad(x, padding), 2)
         return blocks.permute(0, 2, 3, 1).contiguous(), inside.permute(0, 2, 3, 1)
 
-    def context(self, described: Tensor) -> Tensor:
-        """What each block is told of those before it, `[N, rows, columns, channels]`, from descriptions `[N, rows,
-        columns, block * features]`."""
+    def context(self, described: Tensor, one_hot: Tensor | None) -> Tensor:
+        """What each block is told of those before it and of the class, `[N, rows, columns, channels]`, from
+        descriptions `[N, rows, columns, block * features]`."""
         before = functional.pad(described.flatten(1, 2)[:, :-1], (0, 0, 1, 0)).view(described.shape)
         h: Tensor = self.stem(described) + self.before(before) + self.position
+        if self.of_class is not None:
+            h = h + self.of_class(one_hot)[:, None, None]
         for near, far in zip(self.near, self.far, strict=True):
             h = far(near(h))
         return h
 
-    def log_probs(self, x: Tensor) -> Tensor:
-        """log p(x_d | x_<d) in nats, `[N, D]`, in the order that they come in."""
+    def log_probs(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """log p(x_d | x_<d) in nats, `[N, D]`, in the order that they come in; given the class where there are any."""
+        one_hot = told(self.classes, labels)
         if not self.is_image:
-            parameters = self.inside(None, self.describe(x).flatten(1)) + self.first
+            parameters = self.inside(one_hot, self.describe(x).flatten(1)) + self.first
             return LogisticMixture(parameters.transpose(1, 2), self.units).log_prob(x)
         blocks, inside = self.blocks(x)
         described = (self.describe(blocks) * inside[..., None]).flatten(3)
-        context = self.context(described)
+        context = self.context(described, one_hot)
         parameters = self.inside(context.flatten(0, 2), described.flatten(0, 2)).unflatten(0, context.shape[:3])
         parameters = (parameters + self.first).flatten(0, 2)
         log_prob = LogisticMixture(parameters.transpose(1, 2), self.units).log_prob(blocks.flatten(0, 2))
         return log_prob.view(len(x), -1) * inside.reshape(1, -1)
 
-    def losses(self, x: Tensor) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """The negative log-likelihood in nats a dimension."""
-        return {"loss": -self.log_probs(x).sum(1).mean() / self.domain.dimensions}
+        return {"loss": -self.log_probs(x, labels).sum(1).mean() / self.domain.dimensions}
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         """Exact log-probability in nats `[N]` of grid points `[N, *shape]`."""
-        return self.log_probs(x).sum(1, dtype=torch.float64)
+        return marginal(self.classes, lambda labels: self.log_probs(x, labels).sum(1, dtype=torch.float64), len(x))
 
-    def sample(self, n: int) -> Tensor:
+    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
         """Grid points `[n, *shape]`, int64, one dimension after the other."""
+        one_hot = told(self.classes, chosen(self.classes, labels, n))
         if not self.is_image:
-            return self.fill(None, self.first, torch.ones(self.block), n)
-        return self.sample_images(n)
+            return self.fill(one_hot, self.first, torch.ones(self.block), n)
+        return self.sample_images(n, one_hot)
 
     def fill(self, context: Tensor | None, first: Tensor, inside: Tensor, n: int) -> Tensor:
         """The dimensions of a block `[n, block]`, given its context `[n, channels]` and first parameters `[block, 3 *
@@ -163,7 +179,7 @@ class Autoregressive(nn.Module):
             described.view(n, self.block, self.features)[:, d] = self.describe(x)[:, d]
         return x
 
-    def sample_images(self, n: int) -> Tensor:
+    def sample_images(self, n: int, one_hot: Tensor | None) -> Tensor:
         """Block after block, with all that earlier blocks computed kept."""
         device = self.units.scale.device
         _, inside = self.blocks(torch.zeros(1, *self.domain.shape, device=device))
@@ -174,9 +190,12 @@ class Autoregressive(nn.Module):
         far_seen = [torch.zeros(n, int(far.places * far.width), device=device) for far in self.far]
         blocks = torch.zeros(n, *size, self.block, dtype=torch.int64, device=device)
         before = torch.zeros(n, self.block * self.features, device=device)
+        of_class = None if self.of_class is None else self.of_class(one_hot)
         for place in range(self.rows * self.columns):
             i, j = divmod(place, self.columns)
             h = self.stem.at(seen, i, j) + self.before(before) + self.position[i, j]
+            if of_class is not None:
+                h = h + of_class
             for near, far, near_buffer, far_buffer in zip(self.near, self.far, near_seen, far_seen, strict=True):
                 h = far.at(far_buffer, near.at(near_buffer, h, i, j), place)
             x = self.fill(h, self.first[i, j], inside[0, i, j], n)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from lookalike.domain import Domain
 from lookalike.likelihood import Kind, row_noise
+from lookalike.networks.classes import Classes, chosen, marginal, told
 from lookalike.networks.denoiser import LEAST_LOG_SNR, Denoiser, ImageSize, PerKind, VectorSize
 from lookalike.networks.paths import Posterior, log_snr, shaped, time_of
 from lookalike.ranges import PositiveInt, Share
@@ -37,6 +38,7 @@ class Diffusion(nn.Module):
         components: normal distributions in what the network says of a dimension.
         coarse: share of a training batch whose noise levels are those where images are decided; the rest are spread
             evenly, which alone is the variational bound.
+        conditional: whether the network is told an observation's class.
         image: `widths`, `depth` and `hidden` of the U-Net.
         vector: `hidden` (layer widths of the network).
     """
@@ -47,57 +49,79 @@ class Diffusion(nn.Module):
     """Ends of the log signal-to-noise ratios where images are decided."""
 
     def __init__(
-        self, *, domain: Domain, components: PositiveInt, coarse: Share, image: ImageSize, vector: VectorSize
+        self,
+        *,
+        domain: Domain,
+        components: PositiveInt,
+        coarse: Share,
+        conditional: bool,
+        image: ImageSize,
+        vector: VectorSize,
     ) -> None:
         super().__init__()
         self.domain, self.coarse = domain, coarse
-        self.denoise = Denoiser(domain=domain, components=components, image=image, vector=vector)
+        self.classes = Classes(domain) if conditional else None
+        classes = self.classes.count if self.classes is not None else 0
+        self.denoise = Denoiser(domain=domain, components=components, image=image, vector=vector, classes=classes)
         self.units, self.path = self.denoise.units, self.denoise.path
         self.span = self.path.log_snr - LEAST_LOG_SNR
 
-    def noise_error(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """|ε - ε̂|² `[N]` summed over dimensions, for data and noise `[N, *shape]` and times `[N]`."""
+    def noise_error(self, x: Tensor, noise: Tensor, t: Tensor, one_hot: Tensor | None = None) -> Tensor:
+        """|ε - ε̂|² `[N]` summed over dimensions, for data and noise `[N, *shape]`, times `[N]` and classes, if any."""
         y = self.path.noisy(x, noise, t)
         ratio = shaped(torch.exp(log_snr(t) / 2), x)
-        posterior: Posterior = self.denoise(y, t)
+        posterior: Posterior = self.denoise(y, t, one_hot)
         return ((ratio * (x - posterior.mean())) ** 2).flatten(1).sum(1)
 
-    def reconstruction(self, x: Tensor, noise: Tensor) -> Tensor:
+    def reconstruction(self, x: Tensor, noise: Tensor, one_hot: Tensor | None = None) -> Tensor:
         """log P(x | z_max) `[N]` of grid points, in nats."""
         end = torch.full((len(x),), self.path.end, device=x.device)
         y = self.path.noisy(self.units(x), noise, end)
-        posterior: Posterior = self.denoise(y, end)
+        posterior: Posterior = self.denoise(y, end, one_hot)
         return posterior.grid_log_prob(x).flatten(1).sum(1)
 
-    def start(self, x: Tensor) -> None:
+    def start(self, x: Tensor, labels: Tensor | None = None) -> None:
         """Let the network start from the training set's marginal distributions."""
+        if self.classes is not None:
+            assert labels is not None
+            self.classes.start(labels)
         self.denoise.start(x)
 
-    def losses(self, x: Tensor) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """The variational bound's two terms in nats a dimension, the reconstruction from a part of the batch.
 
         With a share of `coarse` levels the diffusion term is weighted towards them, and no bound.
         """
+        one_hot = told(self.classes, labels)
         few = max(1, len(x) // 8)
-        reconstruction = -self.reconstruction(x[:few], torch.randn(x[:few].shape, device=x.device)).mean()
+        last = torch.randn(x[:few].shape, device=x.device)
+        reconstruction = -self.reconstruction(x[:few], last, None if one_hot is None else one_hot[:few]).mean()
         u = (torch.arange(len(x), device=x.device) + torch.rand(len(x), device=x.device)) / len(x)
         low, high = self.COARSE
         even = LEAST_LOG_SNR + self.span * (u - self.coarse) / (1 - self.coarse)
         levels = torch.where(u < self.coarse, low + (high - low) * u / max(self.coarse, 1e-6), even)
         y = self.units(x)
-        error = self.noise_error(y, torch.randn_like(y), time_of(levels))
+        error = self.noise_error(y, torch.randn_like(y), time_of(levels), one_hot)
         diffusion = 0.5 * self.span * error.mean()
         dimensions = self.domain.dimensions
         loss = (diffusion + reconstruction) / dimensions
         return {"loss": loss, "diffusion": diffusion / dimensions, "reconstruction": reconstruction / dimensions}
 
-    def sample(self, n: int, *, sampler: Literal["ancestral", "deterministic"], steps: PerKind) -> Tensor:
+    def sample(
+        self,
+        n: int,
+        labels: Tensor | None = None,
+        *,
+        sampler: Literal["ancestral", "deterministic"],
+        steps: PerKind,
+    ) -> Tensor:
         """Grid points `[n, *shape]`, int64, in steps between which noise shrinks by the same factor."""
+        one_hot = told(self.classes, chosen(self.classes, labels, n))
         device = self.units.scale.device
         y = torch.randn(n, *self.domain.shape, device=device)
         times = self.path.time(torch.linspace(0.0, 1.0, steps[self.domain.kind] + 1, device=device))
         for now, then in pairwise(times):
-            x = self.denoise(y, now.expand(n)).mean()
+            x = self.denoise(y, now.expand(n), one_hot).mean()
             if sampler == "deterministic":
                 y = then * x + (1 - then) * (y - now * x) / (1 - now)
             else:
@@ -105,7 +129,7 @@ class Diffusion(nn.Module):
                 kept = (now / then) * ((1 - then) / (1 - now)) ** 2
                 spread = 1 - (now * (1 - then) / (then * (1 - now))) ** 2
                 y = kept * y + then * spread * x + (1 - then) * spread.sqrt() * torch.randn_like(y)
-        posterior: Posterior = self.denoise(y, torch.full((n,), self.path.end, device=device))
+        posterior: Posterior = self.denoise(y, torch.full((n,), self.path.end, device=device), one_hot)
         return posterior.grid_sample()
 
     def log_likelihood(self, x: Tensor, *, levels: PerKind) -> Tensor:
@@ -121,17 +145,23 @@ class Diffusion(nn.Module):
         places = row_noise(x, (count,), distribution="uniform", seed=1)
         draws = -(-count // 8)
         last = row_noise(x, (draws, *self.domain.shape), distribution="normal", seed=2)
-        reconstruction = torch.stack([self.reconstruction(x, eps) for eps in last.unbind(dim=1)]).double().mean(0)
-        diffusion = torch.zeros_like(reconstruction)
-        for i, (eps, place) in enumerate(zip(noise.unbind(dim=1), places.unbind(dim=1), strict=True)):
-            t = time_of(LEAST_LOG_SNR + self.span * (i + place) / count)
-            diffusion += 0.5 * self.span * self.noise_error(y, eps, t) / count
         # z_min = α x + σ ε with α² = sigmoid(λ_min).
         alpha, sigma = (1 / (1 + math.exp(-sign * LEAST_LOG_SNR)) for sign in (1, -1))
         flat = y.flatten(1).double()
         prior = 0.5 * (alpha * (flat**2).sum(1) + flat.shape[1] * (sigma - 1 - math.log(sigma)))
-        bound: Tensor = reconstruction - prior - diffusion
-        return bound
+
+        def given(labels: Tensor | None) -> Tensor:
+            one_hot = told(self.classes, labels)
+            ends = [self.reconstruction(x, eps, one_hot) for eps in last.unbind(dim=1)]
+            reconstruction = torch.stack(ends).double().mean(0)
+            diffusion = torch.zeros_like(reconstruction)
+            for i, (eps, place) in enumerate(zip(noise.unbind(dim=1), places.unbind(dim=1), strict=True)):
+                t = time_of(LEAST_LOG_SNR + self.span * (i + place) / count)
+                diffusion += 0.5 * self.span * self.noise_error(y, eps, t, one_hot) / count
+            bound: Tensor = reconstruction - prior - diffusion
+            return bound
+
+        return marginal(self.classes, given, len(x))
 
     def spread_noise(self, x: Tensor, count: int) -> Tensor:
         """Standard normal noise `[N, count, *shape]` by `row_noise`; for vectors spread evenly in each dimension.

@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 
 from lookalike.domain import Domain
 from lookalike.likelihood import Kind, WorkingUnits
-from lookalike.networks.classes import Classes
+from lookalike.networks.classes import Classes, chosen, told
 from lookalike.networks.conv import Decoder, Encoder
 from lookalike.networks.mlp import MLP
 from lookalike.ranges import PositiveFloat, PositiveInt, Widths, settings
@@ -45,8 +45,8 @@ class GAN(nn.Module):
     """
     Args:
         domain: what one observation is.
-        conditional: whether both players are told the class.
         penalty: γ, of both gradient penalties.
+        conditional: whether both players are told an observation's class.
         image: `latent` (dimensions of the generator's noise), `widths` and `depth` of both networks.
         vector: `latent` and `hidden` (layer widths of both networks).
     """
@@ -57,39 +57,42 @@ class GAN(nn.Module):
     """Of the finite difference that a gradient's square is estimated by, in working units."""
 
     def __init__(
-        self, *, domain: Domain, conditional: bool, penalty: PositiveFloat, image: ImageSize, vector: VectorSize
+        self, *, domain: Domain, penalty: PositiveFloat, conditional: bool, image: ImageSize, vector: VectorSize
     ) -> None:
         super().__init__()
         self.domain, self.penalty = domain, penalty
         self.units = WorkingUnits(domain)
         self.classes = Classes(domain) if conditional else None
-        told = self.classes.count if self.classes else 0
+        classes = self.classes.count if self.classes is not None else 0
         self.generator: nn.Module
         self.discriminator: nn.Module
         if domain.kind == "image":
             self.latent = image["latent"]
             size: Any = {"shape": domain.shape, "widths": image["widths"], "depth": image["depth"]}
-            self.generator = Decoder(features=self.latent + told, out_channels=domain.shape[0], **size)
-            self.discriminator = Encoder(features=max(1, told), **size)
+            self.generator = Decoder(features=self.latent + classes, out_channels=domain.shape[0], **size)
+            self.discriminator = Encoder(features=max(1, classes), **size)
         else:
             self.latent, hidden = vector["latent"], vector["hidden"]
-            self.generator = MLP(inputs=self.latent + told, hidden=hidden, outputs=domain.dimensions)
-            self.discriminator = MLP(inputs=domain.dimensions, hidden=hidden, outputs=max(1, told))
+            self.generator = MLP(inputs=self.latent + classes, hidden=hidden, outputs=domain.dimensions)
+            self.discriminator = MLP(inputs=domain.dimensions, hidden=hidden, outputs=max(1, classes))
 
     def start(self, x: Tensor, labels: Tensor | None = None) -> None:
-        """Learn how often each class occurs."""
+        """Learn the shares of the classes, where there are any."""
         if self.classes is not None:
             assert labels is not None
             self.classes.start(labels)
 
-    def generate(self, z: Tensor, labels: Tensor | None) -> Tensor:
-        """Points `[N, *shape]` in working units from noise `[N, latent]` and, if conditional, classes `[N]`."""
-        told = z if self.classes is None or labels is None else torch.cat([z, self.classes.one_hot(labels)], dim=1)
-        out: Tensor = self.generator(told).view(len(z), *self.domain.shape)
+    def generate(self, n: int, labels: Tensor | None) -> Tensor:
+        """Points `[n, *shape]` in working units, of given classes `[n]`, if any."""
+        z = torch.randn(n, self.latent, device=self.units.scale.device)
+        one_hot = told(self.classes, labels)
+        out: Tensor = self.generator(z if one_hot is None else torch.cat([z, one_hot], dim=1))
+        out = out.view(n, *self.domain.shape)
         return torch.tanh(out) * 1.01 if self.domain.kind == "image" else out
 
     def judge(self, y: Tensor, labels: Tensor | None, *, frozen: bool = False) -> Tensor:
-        """How real points look, `[N]`; with `frozen` no gradient reaches the discriminator's weights."""
+        """How real points `[N, *shape]` look, given their classes, if any; with `frozen` no gradient reaches the
+        discriminator's weights."""
         if frozen:
             weights = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
             scores: Tensor = functional_call(self.discriminator, weights, y)
@@ -100,11 +103,13 @@ class GAN(nn.Module):
     def losses(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Both players' losses, and the penalty in the discriminator's."""
         real = self.units.dequantize(x, torch.rand(x.shape, device=x.device))
-        fake = self.generate(torch.randn(len(x), self.latent, device=x.device), labels)
+        fake = self.generate(len(x), labels)
         given = fake.detach()
+        # Of a gradient's square: the expected square of the difference along a short random step, over its length's.
         few = max(1, len(x) // 4)
         near = [y[:few] + self.REACH * torch.randn_like(y[:few]) for y in (real, given)]
         all_labels = None if labels is None else torch.cat([labels, labels, labels[:few], labels[:few]])
+        # All that the discriminator sees is one batch: its layers are narrow, and a CPU likes them long.
         scores = self.judge(torch.cat([real, given, *near]), all_labels)
         real_score, fake_score, near_real, near_fake = scores.split([len(x), len(x), few, few])
         differences = torch.cat([near_real - real_score[:few], near_fake - fake_score[:few]])
@@ -114,8 +119,6 @@ class GAN(nn.Module):
         loss = discriminator + 0.5 * self.penalty * penalty + generator
         return {"loss": loss, "discriminator": discriminator, "generator": generator, "penalty": penalty}
 
-    def sample(self, n: int, *, labels: Tensor | None = None) -> Tensor:
+    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
         """Grid points `[n, *shape]`, int64."""
-        if self.classes is not None and labels is None:
-            labels = self.classes.draw(n)
-        return self.units.to_grid(self.generate(torch.randn(n, self.latent, device=self.units.scale.device), labels))
+        return self.units.to_grid(self.generate(n, chosen(self.classes, labels, n)))

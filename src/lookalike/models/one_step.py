@@ -9,8 +9,8 @@ equation (Geng et al., Mean flows for one-step generative modeling, 2025, arXiv:
 
 which makes an error one of the data point and keeps a few large ones from ruling a batch. The derivative is a
 difference over a small part of the way, at the price of a pass without gradients. The path and the network are those of
-`flow_matching`: it says a data point x̂, and u = (x̂ - y_t) / (1 - t). For r = t that is the expected data point, for r at
-the path's end the one that y_t is carried to.
+`flow_matching`: it says a data point x̂, and u = (x̂ - y_t) / (1 - t). For r = t that is the expected data point, for r
+at the path's end the one that y_t is carried to.
 
 A sample is noise and one step, or a few, which are better. There is no likelihood: a map that is only learned has no
 inverse to compute one with.
@@ -25,6 +25,7 @@ from typing_extensions import TypedDict
 
 from lookalike.domain import Domain
 from lookalike.likelihood import Kind
+from lookalike.networks.classes import Classes, chosen, told
 from lookalike.networks.denoiser import Denoiser, ImageSize, PerKind, VectorSize
 from lookalike.networks.embeddings import FourierTime
 from lookalike.networks.paths import Posterior, shaped
@@ -47,6 +48,7 @@ class OneStep(nn.Module):
         times: `mean` and `spread` of the logistic-normal distribution that training times are drawn from. A share
             `crossing` of a batch goes from the earlier of two to the later, the rest stays where it is; of the first, a
             share `whole` goes to the path's end, half of these all the way from its start.
+        conditional: whether the network is told an observation's class.
         image: `widths`, `depth` and `hidden` of the U-Net.
         vector: `hidden` (layer widths of the network).
     """
@@ -63,27 +65,39 @@ class OneStep(nn.Module):
     """Added to an observation's error in the weight of its loss."""
 
     def __init__(
-        self, *, domain: Domain, components: PositiveInt, times: Times, image: ImageSize, vector: VectorSize
+        self,
+        *,
+        domain: Domain,
+        components: PositiveInt,
+        times: Times,
+        conditional: bool,
+        image: ImageSize,
+        vector: VectorSize,
     ) -> None:
         super().__init__()
         self.domain, self.times = domain, times
-        self.denoise = Denoiser(domain=domain, components=components, image=image, vector=vector)
+        self.classes = Classes(domain) if conditional else None
+        classes = self.classes.count if self.classes is not None else 0
+        self.denoise = Denoiser(domain=domain, components=components, image=image, vector=vector, classes=classes)
         self.units, self.path = self.denoise.units, self.denoise.path
         network: Any = self.denoise.network
         self.length = FourierTime(width=network.embedding, features=16, highest=10.0)
 
-    def start(self, x: Tensor) -> None:
+    def start(self, x: Tensor, labels: Tensor | None = None) -> None:
         """Let the network start from the training set's marginal distributions."""
+        if self.classes is not None:
+            assert labels is not None
+            self.classes.start(labels)
         self.denoise.start(x)
 
-    def target(self, y: Tensor, t: Tensor, r: Tensor) -> Tensor:
+    def target(self, y: Tensor, t: Tensor, r: Tensor, one_hot: Tensor | None) -> Tensor:
         """x̂ `[N, *shape]`: where the mean velocity from time t to r `[N]` would carry y_t by t = 1."""
-        posterior: Posterior = self.denoise(y, t, also=self.length(r - t))
+        posterior: Posterior = self.denoise(y, t, one_hot, also=self.length(r - t))
         return posterior.mean()
 
-    def velocity(self, y: Tensor, t: Tensor, r: Tensor) -> Tensor:
-        """u(y_t, t, r) `[N, *shape]`."""
-        return (self.target(y, t, r) - y) / (1 - shaped(t, y))
+    def velocity(self, y: Tensor, t: Tensor, r: Tensor, one_hot: Tensor | None = None) -> Tensor:
+        """u(y_t, t, r) `[N, *shape]`, given the classes, if any."""
+        return (self.target(y, t, r, one_hot) - y) / (1 - shaped(t, y))
 
     def draw_times(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Training times t ≤ r, each `[count]`."""
@@ -95,25 +109,27 @@ class OneStep(nn.Module):
         r = torch.where(place < self.times["whole"], self.path.end, r)
         return t, torch.where(place < 1, r, t)
 
-    def losses(self, x: Tensor) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """The weighted loss, and the mean squared error of the data point in it, a dimension, in working units."""
+        one_hot = told(self.classes, labels)
         y1 = self.units(x)
         noise = torch.randn_like(y1)
         t, r = self.draw_times(len(x), x.device)
         y, v = self.path.noisy(y1, noise, t), y1 - noise
-        u = self.velocity(y, t, r)
+        u = self.velocity(y, t, r, one_hot)
         hop = self.HOP * (r - t)
         with torch.no_grad():
-            change = (self.velocity(y + shaped(hop, y) * v, t + hop, r) - u) / self.HOP
+            change = (self.velocity(y + shaped(hop, y) * v, t + hop, r, one_hot) - u) / self.HOP
         error = (1 - t) ** 2 * ((u - change - v) ** 2).flatten(1).mean(1)
         return {"loss": (error / (error.detach() + self.FLOOR).sqrt()).mean(), "error": error.mean()}
 
-    def sample(self, n: int, *, steps: PerKind) -> Tensor:
+    def sample(self, n: int, labels: Tensor | None = None, *, steps: PerKind) -> Tensor:
         """Grid points `[n, *shape]`, int64: noise carried along the path in a few steps."""
+        one_hot = told(self.classes, chosen(self.classes, labels, n))
         device, count = self.units.scale.device, steps[self.domain.kind]
         y = torch.randn(n, *self.domain.shape, device=device)
         times = self.path.end * (torch.arange(count + 1, device=device) / count) ** self.BEND
         for t, r in pairwise(times):
-            x = self.target(y, t.expand(n), r.expand(n))
+            x = self.target(y, t.expand(n), r.expand(n), one_hot)
             y = y + (r - t) / (1 - t) * (x - y)
         return self.units.to_grid(x)

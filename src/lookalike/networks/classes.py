@@ -50,3 +50,22 @@ class Classes(nn.Module):
                 labels = torch.full((n,), c, device=self.shares.device)
                 given.append(log_likelihood(labels) + math.log(share))
         return torch.logsumexp(torch.stack(given), dim=0)
+
+
+# The same for a family that may have classes or none.
+
+
+def told(classes: Classes | None, labels: Tensor | None) -> Tensor | None:
+    """What a network is told of class numbers `[N]`: `[N, classes]`, or None where there are no classes."""
+    assert (classes is None) == (labels is None), "class numbers go with a conditional model, and with no other"
+    return None if classes is None or labels is None else classes.one_hot(labels)
+
+
+def chosen(classes: Classes | None, labels: Tensor | None, n: int) -> Tensor | None:
+    """The class numbers `[n]` that were asked for, or drawn ones; None where there are no classes."""
+    return classes.draw(n) if classes is not None and labels is None else labels
+
+
+def marginal(classes: Classes | None, log_likelihood: Callable[[Tensor | None], Tensor], n: int) -> Tensor:
+    """log p(x) `[n]`, from a function of class numbers `[n]`, or of None, that gives log p(x | c)."""
+    return log_likelihood(None) if classes is None else classes.marginal(log_likelihood, n)

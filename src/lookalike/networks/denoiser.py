@@ -45,19 +45,20 @@ class Denoiser(nn.Module):
         components: normal distributions in each dimension's mixture.
         image: `widths`, `depth` and `hidden` of the U-Net.
         vector: `hidden` (layer widths of the network).
+        classes: that the network is told one of; 0 for none.
     """
 
     LEAST_DEVIATION = 0.1
     """Of a component, in grid steps: one level, to within the noise that is seen."""
 
-    def __init__(self, *, domain: Domain, components: int, image: ImageSize, vector: VectorSize) -> None:
+    def __init__(self, *, domain: Domain, components: int, image: ImageSize, vector: VectorSize, classes: int) -> None:
         super().__init__()
         self.domain, self.components = domain, components
         self.units = WorkingUnits(domain)
         self.path = Path(self.units)
         self.ends = [0, domain.levels - 1] if domain.kind == "image" else []
         self.told = len(self.ends) + 3 * components
-        self.network: nn.Module
+        self.network: UNet | TimeMLP
         if domain.kind == "image":
             self.network = UNet(
                 shape=domain.shape,
@@ -71,6 +72,7 @@ class Denoiser(nn.Module):
                 dimensions=domain.dimensions, outputs=self.told * domain.dimensions, hidden=vector["hidden"]
             )
         self.first = nn.Parameter(torch.zeros(1, self.told, *domain.shape))
+        self.of_class = nn.Linear(classes, self.network.embedding, bias=False) if classes else None
 
     def start(self, x: Tensor) -> None:
         """Begin with the mixture that each dimension has in the training set `[N, *shape]`, whatever is seen."""
@@ -79,11 +81,16 @@ class Denoiser(nn.Module):
         self.first.data.copy_(torch.cat([logits, means[inner], torch.log(deviations[inner])])[None])
         zero_last_layer(self.network)
 
-    def forward(self, y: Tensor, t: Tensor, also: Tensor | None = None) -> Posterior:
-        """What is known of x when y_t `[N, *shape]` is seen at times `[N]`; what else there is to know, `also`, is
-        added to the time's embedding."""
+    def forward(self, y: Tensor, t: Tensor, one_hot: Tensor | None = None, also: Tensor | None = None) -> Posterior:
+        """What is known of x when y_t `[N, *shape]` is seen at times `[N]`.
+
+        The class `[N, classes]` is told, and what else there is to know: `also` is added to the time's embedding.
+        """
         places = shaped(t, y)
         told = (log_snr(t).clamp(min=LEAST_LOG_SNR) - LEAST_LOG_SNR) / (self.path.log_snr - LEAST_LOG_SNR)
+        if self.of_class is not None:
+            of_class = self.of_class(one_hot)
+            also = of_class if also is None else also + of_class
         out = self.network(y / torch.sqrt(places**2 + (1 - places) ** 2), told, also)
         prior = out.view(len(y), self.told, *self.domain.shape) + self.first
         logits, means, deviations = prior.split([self.told - 2 * self.components] + [self.components] * 2, dim=1)

@@ -3,10 +3,10 @@
 from lookalike import views
 from lookalike.config import Config
 from lookalike.data import Prepared
-from lookalike.files import save_arrays, write_json
+from lookalike.files import write_json
 from lookalike.models.build import check_settings
 from lookalike.pictures import save_picture
-from lookalike.sampling import draw
+from lookalike.sampling import draw_batches, save_samples
 from lookalike.stage import Cell, Cost, run, writing
 from lookalike.trained import Trained
 
@@ -18,17 +18,16 @@ def main(config: Config) -> None:
     trained = Trained(cell.train, prepared=prepared)
     check_settings(trained.model, config)
     with writing(cell.sample) as folder, views.opened(config, trained.record) as view:
-        with cost.work():
-            samples = draw(
-                trained.model,
-                domain,
-                samples=count,
-                batch_size=config.trainer.batch_size,
-                seed=config.seed,
-                settings=config.sampling,
-            )
-        save_arrays(folder / "samples.npz", {"samples": samples})
-        save_picture(samples, domain, folder / "samples.png", title=f"{trained.record['name']}: samples")
+        batches = draw_batches(
+            trained.model,
+            domain,
+            samples=count,
+            batch_size=config.trainer.batch_size,
+            seed=config.seed,
+            settings=config.sampling,
+        )
+        shown = save_samples(folder / "samples.npz", cost.each(batches), domain, samples=count)
+        save_picture(shown, domain, folder / "samples.png", title=f"{trained.record['name']}: samples")
         cost.record["fingerprint"] = trained.fingerprint
         write_json(folder / "settings.json", config.sampling)
         cost.save(folder, samples_per_second=count / cost.record["work_seconds"])

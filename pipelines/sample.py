@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from lookalike import views
 from lookalike.config import Config
 from lookalike.data import Prepared
-from lookalike.files import save_arrays, write_json
+from lookalike.files import write_json
 from lookalike.models.build import check_settings
 from lookalike.pictures import save_picture
-from lookalike.sampling import class_number, draw, draw_classes
+from lookalike.sampling import class_number, draw_batches, draw_classes, save_samples
 from lookalike.stage import Cell, Cost, run, writing
 from lookalike.trained import Trained
 
@@ -28,18 +28,17 @@ def main(config: Config) -> None:
     check_settings(model, config)
 
     def draw_into(folder: Path, labels: NDArray[np.int64] | None, title: str) -> None:
-        with cost.work():
-            samples = draw(
-                model,
-                domain,
-                samples=count,
-                batch_size=config.trainer.batch_size,
-                seed=config.seed,
-                settings=config.sampling,
-                labels=labels,
-            )
-        save_arrays(folder / "samples.npz", {"samples": samples} | ({} if labels is None else {"labels": labels}))
-        save_picture(samples, domain, folder / "samples.png", title=title)
+        batches = draw_batches(
+            model,
+            domain,
+            samples=count,
+            batch_size=config.trainer.batch_size,
+            seed=config.seed,
+            settings=config.sampling,
+            labels=labels,
+        )
+        shown = save_samples(folder / "samples.npz", cost.each(batches), domain, samples=count, labels=labels)
+        save_picture(shown, domain, folder / "samples.png", title=title)
 
     if config.label is not None:
         number = class_number(model, domain, config.label)

@@ -18,11 +18,11 @@ from lookalike.domain import Domain
 from lookalike.likelihood import LogisticMixture, WorkingUnits
 from lookalike.models import Fitted, autoregressive
 from lookalike.models.build import build
-from lookalike.models.mixture import between, log_mass, middle
 from lookalike.networks.causal import CausalConv, CausalMixer, CausalResidual, Sequential
 from lookalike.networks.ode import integrate
 from lookalike.networks.paths import Path as NoisePath
 from lookalike.networks.paths import Posterior, log_snr, time_of
+from lookalike.networks.truncated import between, log_mass, middle
 from lookalike.training import Silent, train
 
 jacobian_of: Callable[..., Tensor] = torch.autograd.functional.jacobian

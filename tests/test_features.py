@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lookalike import feature_training
 from lookalike.config import Config, compose
 from lookalike.data import SPLITS, Prepared, Raw
 from lookalike.data.prepare import write
+from lookalike.distances import class_counts, compare
 from lookalike.domain import Domain
 from lookalike.errors import UserError
 from lookalike.extractor import Extractor, save_identity
@@ -139,6 +141,36 @@ def test_stored_features_are_those_that_the_frozen_extractor_gives(folder: Path,
         values = prepared.values("validation" if split == "validation" else "test")
         np.testing.assert_allclose(features_of(extractor, values, batch_size=50), stored, atol=1e-5)
         assert stored.shape == (120, 6)
+
+
+def test_samples_of_one_class_are_as_far_off_as_the_others_are_common(folder: Path, prepared: Prepared) -> None:
+    extractor = Extractor(folder, prepared)
+    x, labels = prepared.values("validation"), prepared.labels("validation")
+    scores = compare(features_of(extractor, x[labels == 0], batch_size=50), extractor)
+    assert scores["class_distance"]["counts"] == [int((labels == 0).sum()), 0]
+    right = scores["class_distance"]["reference_counts"][1] / 120
+    assert right == pytest.approx((prepared.labels("test") == 1).mean(), abs=0.03)
+    assert scores["class_distance"]["value"] == pytest.approx(right)
+    assert scores["class_gap"]["value"] == pytest.approx(right)
+    assert scores["class_gap"]["short"] == ["right"]
+    assert scores["class_distance"]["extractor_digest"] == extractor.record["digest"]
+
+
+def test_the_classes_counted_are_those_that_the_whole_classifier_sees(folder: Path, prepared: Prepared) -> None:
+    extractor = Extractor(folder, prepared)
+    network = load(extractor.record, prepared.domain, folder)
+    with torch.inference_mode():
+        seen = network.head(network(torch.from_numpy(np.array(prepared.grid("test"))))).argmax(dim=1)
+    counts = class_counts(extractor.stored("test"), extractor)
+    assert counts.tolist() == torch.bincount(seen, minlength=2).tolist()
+
+
+def test_a_classifier_that_is_damaged_is_named(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "weights.safetensors").write_bytes(b"cut off")
+    extractor = Extractor(tmp_path, prepared)
+    with pytest.raises(UserError, match=r"damaged: .*weights\.safetensors .*Run the features stage again"):
+        compare(extractor.stored("test"), extractor)
 
 
 def test_the_stage_gives_the_same_digest_again(

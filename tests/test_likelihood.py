@@ -87,6 +87,28 @@ def test_log_prob_and_its_gradient_are_finite_in_the_tails(
     assert (log_prob <= 1e-6).all()
 
 
+@pytest.mark.parametrize("log_scale", [60.0, 80.0, 90.0, 120.0, 1e4, 1e30, float("inf")])
+@pytest.mark.parametrize(("shape", "levels"), [((1, 2, 2), 256), ((2,), 1120), ((1,), 65536)])
+def test_log_prob_and_its_gradient_are_finite_at_scales_without_an_inverse(
+    log_scale: float, shape: tuple[int, ...], levels: int, make_domain: Callable[..., Domain]
+) -> None:
+    domain = make_domain(*shape, levels=levels)
+    leaf = mixture(domain, logits=[0.0, 1.0], means=[0.0, 0.3], log_scales=[log_scale, 1.0], n=levels)
+    log_prob = LogisticMixture(leaf.requires_grad_(), WorkingUnits(domain)).log_prob(all_points(domain))
+    (gradient,) = torch.autograd.grad(log_prob.sum(), leaf)
+    assert log_prob.isfinite().all()
+    assert gradient.isfinite().all()
+    assert LogisticMixture(leaf.detach()[:50], WorkingUnits(domain)).sample().max() < levels
+
+
+def test_one_broad_logistic_leaves_half_its_mass_beyond_either_end(make_domain: Callable[..., Domain]) -> None:
+    domain = make_domain(1, 2, 2, levels=64)
+    broad = mixture(domain, logits=[0.0], means=[0.0], log_scales=[100.0], n=64)
+    log_prob = LogisticMixture(broad, WorkingUnits(domain)).log_prob(all_points(domain))
+    torch.testing.assert_close(log_prob[[0, -1]].exp(), torch.full((2, 1, 2, 2), 0.5))
+    assert (log_prob[1:-1] < -50).all()
+
+
 @pytest.mark.parametrize("parameters", [ORDINARY, EXTREME["broader than the grid"], EXTREME["needles"]])
 def test_samples_of_a_logistic_mixture_come_as_often_as_log_prob_says(
     parameters: dict[str, list[float]], make_domain: Callable[..., Domain]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lookalike.errors import UserError
 from lookalike.metrics import Score
+from lookalike.metrics.classes import class_distance, class_gap
 from lookalike.metrics.frechet import Moments, frechet, frechet_distance
 from lookalike.metrics.marginal import kolmogorov_smirnov, wasserstein_1
 
@@ -157,3 +158,54 @@ def test_a_metric_is_a_pure_function(metric: Callable[[NDArray[Any], NDArray[Any
     assert metric(a, b) == first
     assert (a == before[0]).all()
     assert (b == before[1]).all()
+
+
+# Classes
+
+
+def test_class_distances_of_known_counts() -> None:
+    counts, reference = np.array([10, 30, 60, 0]), np.array([200, 400, 300, 100])
+    assert class_distance(counts, reference).value == pytest.approx(0.3)
+    assert class_gap(counts, reference).value == pytest.approx(0.3)
+    counts = np.array([10, 30, 45, 15])
+    assert class_distance(counts, reference).value == pytest.approx(0.2)
+    assert class_gap(counts, reference).value == pytest.approx(0.15)
+
+
+def test_the_same_shares_are_no_distance_apart_however_many_are_counted() -> None:
+    reference = np.array([300, 500, 200])
+    assert class_distance(7 * reference, reference).value == pytest.approx(0, abs=1e-12)
+    assert class_gap(7 * reference, reference).value == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("only", range(4))
+def test_one_class_alone_is_off_by_all_that_the_others_have(only: int) -> None:
+    reference = np.array([100, 400, 300, 200])
+    counts = np.zeros(4, dtype=np.int64)
+    counts[only] = 50
+    expected = 1 - reference[only] / 1000
+    for metric in (class_distance, class_gap):
+        score = metric(counts, reference)
+        assert score.value == pytest.approx(expected)
+        assert score.error == pytest.approx(0, abs=1e-12)
+
+
+def test_the_error_of_two_classes_is_that_of_a_share() -> None:
+    """Both distances are |p - q| then."""
+    counts, reference = np.array([700, 300]), np.array([500, 500])
+    for metric in (class_distance, class_gap):
+        score = metric(counts, reference)
+        assert score.value == pytest.approx(0.2)
+        assert score.error == pytest.approx((0.7 * 0.3 / 1000) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("metric", [class_distance, class_gap])
+@pytest.mark.parametrize("shares", [[0.1] * 10, [0.05, 0.15, 0.02, 0.18, *[0.1] * 6]], ids=["alike", "uneven"])
+def test_the_error_of_a_class_distance_is_the_deviation_over_repeated_draws(
+    metric: Callable[[Any, Any], Score], shares: list[float]
+) -> None:
+    """Of two distributions alike the bootstrap, which sees a distance where there is none, is off by more."""
+    reference = np.full(10, 1000)
+    scores = [metric(np.random.default_rng(seed).multinomial(5000, shares), reference) for seed in range(200)]
+    deviation, reported = np.std([s.value for s in scores], ddof=1), np.mean([s.error for s in scores])
+    assert reported == pytest.approx(deviation, rel=0.2 if len(set(shares)) > 1 else 0.4)

@@ -20,13 +20,13 @@ from lookalike.domain import Domain
 from lookalike.errors import UserError
 from lookalike.report import figures, style
 from lookalike.report.cells import REAL, Listed, Row, Table, read_listed, read_tables
-from lookalike.report.leaderboard import BITS, describe, paired_difference, rank, rounded, to_markdown
+from lookalike.report.leaderboard import BITS, LEFT_OUT, describe, paired_difference, rank, rounded, to_markdown
 from lookalike.report.results import save, show
 
 HEIGHTS = Domain(name="heights", kind="vector", shape=(1,), levels=1120, low=(0.0,), step=(0.1,), unit="inch",
                  labels=(), location=(667.0,), scale=(36.0,))  # fmt: skip
 DIGITS = Domain(name="digits", kind="image", shape=(1, 8, 8), levels=256, low=(0.0,), step=(1.0,), unit="intensity",
-                labels=(), location=(127.5,), scale=(127.5,))  # fmt: skip
+                labels=("left", "right"), location=(127.5,), scale=(127.5,))  # fmt: skip
 DOMAINS = {"heights": HEIGHTS, "digits": DIGITS}
 KINDS = {"independent": "exact", "vae": "lower bound", "flow_matching": "estimate", "copycat": None}
 
@@ -54,7 +54,13 @@ def distances(domain: Domain, value: float, samples: int) -> dict[str, Any]:
     protocol = {"samples": samples, "reference": "test", "reference_count": 40}
     if domain.kind == "image":
         more = {"extractor": "classifier", "extractor_digest": "0123456789abcdef", "error_of": "samples, jackknife"}
-        return {"frechet_distance": {"value": value, "error": value / 30, **protocol, **more}}
+        classes = {"error": 0.01, **protocol, **more, "unit": "share of the samples"}
+        counts = {"counts": [30, 18], "reference_counts": [20, 20]}
+        return {
+            "frechet_distance": {"value": value, "error": value / 30, **protocol, **more},
+            "class_distance": {"value": value / 20, **classes, **counts},
+            "class_gap": {"value": value / 30, **classes, "class": "left", "short": ["right"]},
+        }
     more = {"extractor": "values", "error_of": "samples, bootstrap of 200"}
     return {
         "wasserstein_1": {"value": value / 20, "error": value / 200, **protocol, **more},
@@ -441,8 +447,21 @@ def test_numbers_of_the_page_are_those_of_the_leaderboard(page: Page, results: P
             for metric, entry in metrics.items():
                 assert repr(entry["value"]) in words
                 assert repr(entry["error"]) in words
-                if not metric.endswith(("_train", "_validation")):
+                if metric not in LEFT_OUT:
                     assert describe(entry) in words
+
+
+def test_page_shows_the_shares_of_classes_and_marks_those_that_are_short(page: Page) -> None:
+    marked = [attributes for tag, attributes in page.tags if tag == "td" and attributes.get("class") == "short"]
+    assert len(marked) == 1 + len(MODELS)
+    words = [word.strip() for word in page.words]
+    assert words.count("62.5") == words.count("37.5") == 1 + len(MODELS)
+
+
+def test_a_class_distance_has_a_column_and_what_belongs_to_one_class_has_none(tables: list[Table]) -> None:
+    titles = [metric.title for metric in rank(tables[1]).metrics]
+    assert "Class distance" in titles
+    assert "Class gap" not in titles
 
 
 def test_page_explains_kinds_copies_and_distances(page: Page) -> None:

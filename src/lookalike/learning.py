@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from lookalike.config import ROOT, Config, target
 from lookalike.data import Prepared
@@ -143,10 +144,20 @@ def save(model: Any, learned: Learned, record: dict[str, Any], folder: Path) -> 
         write_curve(rows, folder / f"loss_{split}.csv")
     save_arrays(folder / "previews.npz", {f"step_{step}": values for step, values in learned.previews.items()})
     return record | {
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": count_parameters(model),
         "steps": learned.steps,
         "flops": learned.flops,
     }
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Numbers that a model has learned: its parameters, and of a family that is fitted its buffers on disk too.
+
+    Those are where it keeps what it learned (`copycat` the training data that it remembers, `uniform` its constants).
+    """
+    is_fitted = isinstance(model, Fitted)
+    learned = model.state_dict().values() if is_fitted else model.parameters()
+    return sum(tensor.numel() for tensor in learned)
 
 
 def write_curve(rows: list[dict[str, float]], path: Path) -> None:

@@ -70,12 +70,14 @@ class LogisticMixture:
     """
 
     MIN_LOG_SCALE = -7.0
+    MAX_LOG_SCALE = 60.0
+    """Flat on any grid, and far from where the inverse of a scale underflows and its gradient becomes NaN."""
 
     def __init__(self, parameters: Tensor, units: WorkingUnits) -> None:
         self.units = units
         logits, self.means, log_scales = parameters.chunk(3, dim=1)
         self.log_weights = logits.log_softmax(dim=1)
-        self.log_scales = log_scales.clamp(min=self.MIN_LOG_SCALE)
+        self.log_scales = log_scales.clamp(min=self.MIN_LOG_SCALE, max=self.MAX_LOG_SCALE)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability in nats of grid points `[N, *shape]`, a dimension each: `[N, *shape]`."""

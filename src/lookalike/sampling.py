@@ -1,5 +1,7 @@
 """Draws samples from any family, a batch at a time, and keeps them on the data's own grid."""
 
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ from numpy.typing import NDArray
 from lookalike.domain import Domain
 from lookalike.errors import UserError
 from lookalike.progress import progress
+
+KEPT = 10_000
+"""Samples that stay in memory: more than a picture shows."""
 
 
 def class_number(model: Any, domain: Domain, label: str) -> int:
@@ -43,7 +48,6 @@ def draw_classes(model: Any, n: int, *, seed: int) -> NDArray[np.int64] | None:
     return numbers
 
 
-@torch.inference_mode()
 def draw(
     model: Any,
     domain: Domain,
@@ -61,7 +65,24 @@ def draw(
     Raises:
         UserError: the model left its domain's shape or grid.
     """
-    values = np.empty((samples, *domain.shape), dtype=domain.dtype)
+    batches = draw_batches(
+        model, domain, samples=samples, batch_size=batch_size, seed=seed, settings=settings, labels=labels
+    )
+    return np.concatenate(list(batches))
+
+
+@torch.inference_mode()
+def draw_batches(
+    model: Any,
+    domain: Domain,
+    *,
+    samples: int,
+    batch_size: int,
+    seed: int,
+    settings: dict[str, Any],
+    labels: NDArray[np.int64] | None = None,
+) -> Iterator[NDArray[Any]]:
+    """What `draw` returns, a batch at a time."""
     torch.manual_seed(seed)
     with progress(range(0, samples, batch_size), "sampling", unit="batch") as starts:
         for start in starts:
@@ -72,8 +93,35 @@ def draw(
                 raise UserError(f"{type(model).__name__} sampled {grid.dtype} of shape {tuple(grid.shape)}")
             if grid.min() < 0 or grid.max() >= domain.levels:
                 raise UserError(f"{type(model).__name__} sampled outside the grid of {domain.levels} levels")
-            values[start : start + count] = domain.to_values(grid.cpu().numpy())
-    return values
+            yield domain.to_values(grid.cpu().numpy())
+
+
+def save_samples(
+    path: Path,
+    batches: Iterable[NDArray[Any]],
+    domain: Domain,
+    *,
+    samples: int,
+    labels: NDArray[np.int64] | None = None,
+) -> NDArray[Any]:
+    """Write batches of values as they come to the array `samples` of a `.npz`; return the first `KEPT` of them.
+
+    Class numbers `[samples]` become its array `labels`. The bytes are those of `save_arrays`, the memory is that of a
+    batch.
+    """
+    shape = (samples, *domain.shape)
+    header = {"descr": np.lib.format.dtype_to_descr(domain.dtype), "fortran_order": False, "shape": shape}
+    kept: list[NDArray[Any]] = []
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("samples.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(member, header)
+            for batch in batches:
+                member.write(batch.tobytes())
+                kept += [batch] if sum(map(len, kept)) < KEPT else []
+        if labels is not None:
+            with archive.open("labels.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, labels, allow_pickle=False)
+    return np.concatenate(kept)[:KEPT]
 
 
 def load_samples(path: Path, domain: Domain) -> NDArray[Any]:

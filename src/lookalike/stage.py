@@ -8,18 +8,19 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
+from lookalike import INTERRUPTED, leave
 from lookalike.config import ROOT, Config, choices, compose, compose_unchecked, groups
 from lookalike.errors import UserError
 from lookalike.files import write_json
 
-INTERRUPTED = 130
+T = TypeVar("T")
 
 
 class Cell:
@@ -53,12 +54,23 @@ class Cost:
         try:
             yield
         finally:
-            spent = self.record.get("work_seconds", 0.0) + time.monotonic() - start
-            self.record["work_seconds"] = round(spent, 3)
+            self.record["work_seconds"] = self.record.get("work_seconds", 0.0) + time.monotonic() - start
+
+    def each(self, items: Iterable[T]) -> Iterator[T]:
+        """Time the making of each item, and not what is done with it."""
+        source = iter(items)
+        while True:
+            with self.work():
+                item = next(source, None)
+            if item is None:
+                return
+            yield item
 
     def save(self, folder: Path, **more: float) -> None:
         """Write `cost.json`."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        if "work_seconds" in self.record:
+            more["work_seconds"] = self.record["work_seconds"]
         self.record |= {name: round(value, 3) for name, value in more.items()}
         self.record |= {"process_seconds": round(since_process_start(), 3), "peak_memory_mb": round(peak, 1)}
         write_json(folder / "cost.json", self.record)
@@ -120,6 +132,8 @@ def run(main: Callable[[Config], None]) -> None:
     """Run a stage with the overrides on the command line; leave with 0, 1 (an error) or 130 (interrupted)."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        if signal.getsignal(signal.SIGINT) is leave:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if "--help" in sys.argv or "-h" in sys.argv:
             print(usage(main))
             return

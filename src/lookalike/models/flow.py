@@ -25,6 +25,7 @@ from torch.nn import functional
 from typing_extensions import TypedDict
 
 from lookalike.domain import Domain
+from lookalike.errors import UserError
 from lookalike.likelihood import Kind, WorkingUnits, log_mean_exp, row_noise
 from lookalike.networks.blocks import Residual
 from lookalike.networks.marginals import Marginals
@@ -163,7 +164,11 @@ class Spline:
 
 
 class ImageFlow(nn.Module):
-    """Couplings from coarse to fine, on images whose pixels are uniform on [0, 1] each."""
+    """Couplings from coarse to fine, on images whose pixels are uniform on [0, 1] each.
+
+    Raises:
+        UserError: the images have one pixel.
+    """
 
     PARTS: ClassVar = (3, 1, 2)
     """Lattices of a 2x2 block (in reading order) in the order that they are transformed in, after lattice 0."""
@@ -176,6 +181,8 @@ class ImageFlow(nn.Module):
         self.sizes = [(height, width)]
         while max(self.sizes[-1]) > 1:
             self.sizes.append(((self.sizes[-1][0] + 1) // 2, (self.sizes[-1][1] + 1) // 2))
+        if len(self.sizes) == 1:
+            raise UserError(f"model=flow: {domain.name} has images of one pixel, and couplings need a second one")
         self.scales: Any = nn.ModuleList(
             nn.ModuleList(
                 Coupling(

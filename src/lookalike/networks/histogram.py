@@ -1,7 +1,13 @@
 """A smoothed histogram a dimension: the distribution of every dimension on its own."""
 
+import math
+
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+DENSE = 4096
+"""Levels up to which the kernel is a matrix: 128 MB."""
 
 
 def kernel(levels: int, bandwidth: float) -> Tensor:
@@ -11,6 +17,23 @@ def kernel(levels: int, bandwidth: float) -> Tensor:
         return torch.eye(levels, dtype=torch.float64)
     density = torch.exp(-0.5 * ((k[:, None] - k[None, :]) / bandwidth) ** 2)
     return density / density.sum(dim=0)
+
+
+def convolved(histogram: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:
+    """A histogram `[D, levels]` spread by the kernel, and the share `[levels]` that a grid point keeps of its own.
+
+    The kernel is a matrix where that is small, and cut at nine bandwidths where it is not.
+    """
+    levels = histogram.shape[1]
+    if levels <= DENSE:
+        spread = kernel(levels, bandwidth)
+        return histogram @ spread.T, spread.diagonal()
+    reach = math.ceil(9 * bandwidth)
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    window = torch.exp(-0.5 * (offsets / max(bandwidth, 1e-9)) ** 2)[None, None]
+    inside = functional.conv1d(torch.ones(1, 1, levels, dtype=torch.float64), window, padding=reach)
+    smooth = functional.conv1d((histogram / inside[0])[:, None], window, padding=reach)
+    return smooth[:, 0], 1 / inside[0, 0]
 
 
 def smoothed(x: Tensor, *, levels: int, bandwidths: list[float], uniform: float) -> Tensor:
@@ -33,9 +56,8 @@ def smoothed(x: Tensor, *, levels: int, bandwidths: list[float], uniform: float)
     best = torch.full((dimensions,), -torch.inf, dtype=torch.float64)
     probs = torch.empty_like(histogram)
     for bandwidth in bandwidths:
-        spread = kernel(levels, bandwidth)
-        smooth = histogram @ spread.T
-        others = (smooth - spread.diagonal()) / max(n - 1, 1)
+        smooth, own = convolved(histogram, bandwidth)
+        others = (smooth - own) / max(n - 1, 1)
         left_out = torch.log(uniform / levels + (1 - uniform) * others.clamp(min=0))
         score = (histogram * left_out).sum(dim=1)
         better = score > best

@@ -41,6 +41,7 @@ METRICS = (
     Metric(name=BITS, title="Bits a dimension", better="lower"),
     Metric(name="frechet_distance", title="Fréchet distance", better="lower"),
     Metric(name="kernel_distance", title="Kernel distance", better="lower"),
+    Metric(name="class_distance", title="Class distance", better="lower"),
     Metric(name="wasserstein_1", title="Wasserstein-1", better="lower"),
     Metric(name="kolmogorov_smirnov", title="Kolmogorov–Smirnov", better="lower"),
     Metric(name="precision", title="Precision", better="higher"),
@@ -49,6 +50,9 @@ METRICS = (
     Metric(name="coverage", title="Coverage", better="higher"),
 )
 """In the order of the table's columns. A metric that is not among them comes after them, under its own name."""
+
+LEFT_OUT = frozenset({f"{BITS}_validation", f"{BITS}_train", "class_gap"})
+"""What has no column of its own: likelihoods of other splits than test, and what is said of classes one by one."""
 
 DISTANCES = ("frechet_distance", "wasserstein_1")
 """The first that a data set has tells whose samples are closest."""
@@ -154,10 +158,10 @@ def rank(table: Table) -> Ranking:
 
 
 def shown_metrics(table: Table) -> list[Metric]:
-    """The metrics that any row has, known ones first; likelihoods of other splits than test are left to the CSV."""
+    """The metrics that any row has, known ones first; those without a column are left to the CSV and the page."""
     names = list(dict.fromkeys(name for row in table.rows for name in row.metrics))
     known = [metric for metric in METRICS if metric.name in names]
-    others = set(names) - {metric.name for metric in METRICS} - {f"{BITS}_validation", f"{BITS}_train"}
+    others = set(names) - {metric.name for metric in METRICS} - LEFT_OUT
     if known and known[0].name == BITS and table.prepared.domain.dimensions == 1:
         known[0] = dataclasses.replace(known[0], title="Bits an observation")
     more = [Metric(name=n, title=n.replace("_", " ").capitalize(), better=None) for n in names if n in others]

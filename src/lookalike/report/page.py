@@ -71,6 +71,8 @@ def section(table: Table) -> dict[str, Any]:
         "densities": panels(figures.density_panels(table), f"{table.name}-densities"),
         "grids": [{"model": row.model, "source": picture(row), "score": closeness(row)} for row in rows if image],
         "shown": figures.SHOWN,
+        "labels": table.prepared.domain.labels,
+        "classes": [classes(row) for row in rows if "class_gap" in row.metrics],
         "protocols": [protocol(row, table) for row in rows],
         "facts": facts(table),
         "costs": [cost_line(row) for row in rows if row.model != REAL],
@@ -152,6 +154,17 @@ def closeness(row: Row) -> str:
     return f"{title} {describe(row.metrics[name])}" if name else ""
 
 
+def classes(row: Row) -> dict[str, Any]:
+    """How many of a row's samples are of each class, in per cent, and which classes are short."""
+    counts, gap = row.metrics["class_distance"]["counts"], row.metrics["class_gap"]
+    return {
+        "model": row.model,
+        "shares": [f"{100 * number / sum(counts):.1f}" for number in counts],
+        "short": gap["short"],
+        "gap": describe({"value": 100 * gap["value"], "error": 100 * gap["error"]}),
+    }
+
+
 def picture(row: Row) -> str:
     """A sample grid as a data URI: a pixel a pixel, the page enlarges it."""
     content = io.BytesIO()
@@ -187,9 +200,11 @@ def spread(entry: Entry) -> tuple[str, str, list[tuple[str, str]]]:
 
 
 def settings(value: Any) -> str:
-    """`solver midpoint, steps 20` of a dictionary, anything else as it is."""
+    """`solver midpoint, steps 20` of a dictionary, what a list holds, anything else as it is."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {inner}" for key, inner in value.items() if inner is not None)
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
     return f"{value:,}" if type(value) is int else str(value)
 
 

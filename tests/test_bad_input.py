@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pickle
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -256,6 +257,33 @@ def test_weights_with_nan_are_not_scored(work: Path, refused: Callable[..., str]
     state = load_file(path)
     save_file({name: torch.full_like(tensor, torch.nan) for name, tensor in state.items()}, path)
     assert "NaN" in refused(work, "evaluate", "data=heights", "model=vae")
+
+
+def test_an_infinite_likelihood_is_named_and_nothing_is_scored(
+    work: Path, refused: Callable[..., str], call_stage: Callable[..., Any], places: Callable[[Path], list[str]]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    quick = ["data=heights", "model=independent", "budget=smoke", "tracking=none", *places(work)]
+    for stage in ("train", "sample"):
+        assert call_stage(stage, *quick).returncode == 0
+    path = work / "artifacts" / "heights" / "independent" / "train" / "weights.safetensors"
+    state = load_file(path)
+    save_file({name: torch.full_like(tensor, -torch.inf) for name, tensor in state.items()}, path)
+    line = refused(work, "evaluate", "data=heights", "model=independent")
+    assert "test points is NaN or infinite, the first in row" in line
+
+
+def test_a_loss_that_is_nan_ends_training_with_its_step_and_keeps_what_was_there(
+    work: Path, refused: Callable[..., str]
+) -> None:
+    line = refused(work, "train", "data=heights", "model=vae", "optimizer.lr=1e30")
+    assert re.search(r"the loss is (nan|inf) at step \d+: .*optimizer\.lr", line), line
+
+
+@pytest.mark.parametrize("count", ["0", "-5", "1", "1e3"])
+def test_a_number_of_samples_that_is_none_is_named(count: str, work: Path, refused: Callable[..., str]) -> None:
+    assert "budget.samples" in refused(work, "sample", "data=heights", "model=vae", f"budget.samples={count}")
 
 
 def test_weights_of_another_data_set_are_refused(work: Path, few_digits: Path, refused: Callable[..., str]) -> None:

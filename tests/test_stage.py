@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,22 @@ def test_cost_adds_up_blocks_of_work_and_tells_them_from_the_rest_of_the_process
     assert 0.1 <= record["work_seconds"] < record["process_seconds"] - record["startup_seconds"]
     assert record["startup_seconds"] > 0
     assert 10 < record["peak_memory_mb"] < 100_000
+
+
+def test_the_making_of_items_is_timed_and_not_what_is_done_with_them() -> None:
+    cost = Cost()
+
+    def made() -> Iterator[int]:
+        for i in range(3):
+            time.sleep(0.02)
+            yield i
+
+    got = []
+    for item in cost.each(made()):
+        time.sleep(0.2)
+        got.append(item)
+    assert got == [0, 1, 2]
+    assert 0.06 <= cost.record["work_seconds"] < 0.5
 
 
 def test_work_that_fails_is_timed_too() -> None:
@@ -325,3 +342,53 @@ def test_control_c_ends_every_stage_with_130_and_leaves_what_was_there(
     assert (process.returncode, err.strip()) == (130, "interrupted"), out + err
     assert time.monotonic() - stopped < 60
     assert contents(tmp_path / "artifacts") == before
+
+
+INTERRUPTED_AT = [0.1, 0.3, 0.6, 1.0, 1.5, 2.0, 2.5]
+IMPORTED = ["pydantic_core", "multiarray_umath", "libtorch_cpu"]
+"""Libraries in the order that a stage loads them in: moments that come however slow the machine is."""
+
+
+@pytest.mark.parametrize("moment", [*INTERRUPTED_AT, *IMPORTED])
+def test_control_c_while_a_stage_starts_leaves_with_130_and_one_line(
+    moment: float | str, tmp_path: Path, heights_cell: Path, checkout: Path,
+    environment: Callable[[Path], dict[str, str]], places: Callable[[Path], list[str]],
+) -> None:  # fmt: skip
+    shutil.copytree(heights_cell, tmp_path, dirs_exist_ok=True)
+    slow = ("data=heights", "model=vae", "tracking=none", "likelihood.importance_samples=200000")
+    process = start(checkout, environment(checkout), "evaluate", *slow, *places(tmp_path))
+    if isinstance(moment, float):
+        time.sleep(moment)
+    else:
+        maps = Path(f"/proc/{process.pid}/maps")
+        if not maps.is_file():
+            process.kill()
+            process.communicate()
+            pytest.skip("no /proc here")
+        deadline = time.monotonic() + 120
+        while moment not in maps.read_text():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (130, "interrupted\n"), out + err
+
+
+# Memory
+
+
+def test_fifty_times_as_many_samples_take_little_more_memory(
+    tmp_path: Path, few_digits: Path, run_stage: Callable[..., Any], places: Callable[[Path], list[str]]
+) -> None:
+    shutil.copytree(few_digits, tmp_path, dirs_exist_ok=True)
+    quick = ["data=mnist", "model=uniform", "budget=smoke", "tracking=none", *places(tmp_path)]
+    assert run_stage("train", *quick).returncode == 0
+    peaks = {}
+    for count in (3_000, 150_000):
+        done = run_stage("sample", *quick, f"budget.samples={count}")
+        assert done.returncode == 0, done.stderr
+        folder = tmp_path / "artifacts" / "mnist" / "uniform" / "sample"
+        peaks[count] = json.loads((folder / "cost.json").read_text())["peak_memory_mb"]
+        with zipfile.ZipFile(folder / "samples.npz") as archive:
+            assert archive.getinfo("samples.npy").file_size == 128 + count * 784
+    assert peaks[150_000] < peaks[3_000] + 50, "the images alone are 118 MB"

@@ -305,6 +305,15 @@ def test_a_loss_that_is_nan_ends_training_with_its_step(arrays: Arrays, tmp_path
         run(fresh(Plain, poison=step), arrays, tmp_path)
 
 
+def test_a_loss_that_is_nan_leaves_the_last_good_checkpoint(arrays: Arrays, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the loss is nan at step 37"):
+        run(fresh(Plain, poison=37), arrays, tmp_path)
+    (path,) = tmp_path.glob("*.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    assert 0 < checkpoint["global_step"] <= 37
+    assert all(tensor.isfinite().all() for tensor in checkpoint["state_dict"].values())
+
+
 def test_a_batch_larger_than_the_data_is_refused(arrays: Arrays, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="batch size 8 is larger than the training set of 5"):
         run(fresh(), (arrays[0][:5],), tmp_path)

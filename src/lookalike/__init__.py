@@ -10,7 +10,7 @@ INTERRUPTED = 130
 
 
 def leave(*_: Any) -> None:
-    """End the process: while a stage imports what it needs, there is nothing to clear up."""
+    """End the process: while a stage imports what it needs and reads its settings, there is nothing to clear up."""
     os.write(2, b"interrupted\n")
     os._exit(INTERRUPTED)
 
@@ -18,5 +18,5 @@ def leave(*_: Any) -> None:
 STAGE = os.path.basename(os.path.dirname(os.path.abspath(sys.argv[0]))) == "pipelines"
 
 if STAGE and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # Imports take seconds, in which an exception could come out of anything, a C extension too. `stage.run` ends this.
+    # Imports take seconds, and an exception in them could end as anything in a C extension. `stage.run` ends this.
     signal.signal(signal.SIGINT, leave)

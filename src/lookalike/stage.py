@@ -130,10 +130,7 @@ def usage(main: Callable[[Config], None]) -> str:
 
 def run(main: Callable[[Config], None]) -> None:
     """Run a stage with the overrides on the command line; leave with 0, 1 (an error) or 130 (interrupted)."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if signal.getsignal(signal.SIGINT) is leave:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
         if "--help" in sys.argv or "-h" in sys.argv:
             print(usage(main))
             return
@@ -145,7 +142,12 @@ def run(main: Callable[[Config], None]) -> None:
 
             print(OmegaConf.to_yaml(compose_unchecked([item for item in overrides if item != "--cfg"])))
             return
-        main(compose(overrides))
+        config = compose(overrides)
+        # From here on there may be drafts to clear away. Before, Hydra makes an error of its own of an interruption.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if signal.getsignal(signal.SIGINT) is leave:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        main(config)
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:

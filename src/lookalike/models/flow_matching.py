@@ -34,7 +34,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import TypedDict
 
 from lookalike.domain import Domain
 from lookalike.likelihood import Kind, log_mean_exp, row_noise
@@ -42,15 +41,8 @@ from lookalike.networks.classes import Classes, chosen, marginal, told
 from lookalike.networks.coupling import optimal_coupling
 from lookalike.networks.denoiser import Denoiser, ImageSize, VectorSize
 from lookalike.networks.ode import Solver, check_solver, integrate
-from lookalike.networks.paths import Posterior, shaped
-from lookalike.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Share, settings
-
-
-@settings
-class Times(TypedDict):
-    mean: float
-    spread: PositiveFloat
-    uniform: Share
+from lookalike.networks.paths import Posterior, Times, shaped
+from lookalike.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 
 
 class FlowMatching(nn.Module):
@@ -92,17 +84,6 @@ class FlowMatching(nn.Module):
         posterior: Posterior = self.denoise(y, self.path.time(s).expand(len(y)), one_hot)
         return self.path.speed(s) * (posterior.mean() - y)
 
-    def draw_times(self, count: int, device: torch.device) -> Tensor:
-        """Training times `[count]`, stratified over the batch: the same expectation, less noise."""
-        u = (torch.arange(count, device=device) + torch.rand(count, device=device)) / count
-        share = self.times["uniform"]
-        normal = torch.special.ndtri(((u - share) / (1 - share)).clamp(1e-4, 1 - 1e-4))
-        return torch.where(
-            u < share,
-            self.path.time(u / max(share, 1e-6)),
-            torch.sigmoid(self.times["mean"] + self.times["spread"] * normal),
-        ).clamp(max=self.path.end)
-
     def check(self, section: dict[str, Any]) -> None:
         """Raise a UserError where a section gives its solver other settings than that takes."""
         check_solver(section["solver"], steps=section["steps"], tolerance=section["tolerance"])
@@ -118,7 +99,7 @@ class FlowMatching(nn.Module):
         """The mean squared error of the velocity, a dimension, in working units."""
         one_hot = told(self.classes, labels)
         y1 = self.units(x)
-        t = self.draw_times(len(x), x.device)
+        t = self.path.draw(len(x), self.times, x.device)
         noise = torch.randn_like(y1)
         if self.coupling == "optimal":
             noise = noise[optimal_coupling(noise, y1, labels)]

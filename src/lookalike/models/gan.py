@@ -56,6 +56,9 @@ class GAN(nn.Module):
     REACH = 0.01
     """Of the finite difference that a gradient's square is estimated by, in working units."""
 
+    FEATURES = 64
+    """What the discriminator's verdict is made from; a score a class where there are classes."""
+
     def __init__(
         self, *, domain: Domain, penalty: PositiveFloat, conditional: bool, image: ImageSize, vector: VectorSize
     ) -> None:
@@ -65,16 +68,18 @@ class GAN(nn.Module):
         self.classes = Classes(domain) if conditional else None
         classes = self.classes.count if self.classes is not None else 0
         self.generator: nn.Module
-        self.discriminator: nn.Module
         if domain.kind == "image":
             self.latent = image["latent"]
             size: Any = {"shape": domain.shape, "widths": image["widths"], "depth": image["depth"]}
             self.generator = Decoder(features=self.latent + classes, out_channels=domain.shape[0], **size)
-            self.discriminator = Encoder(features=max(1, classes), **size)
+            trunk: nn.Module = Encoder(features=self.FEATURES, **size)
         else:
             self.latent, hidden = vector["latent"], vector["hidden"]
             self.generator = MLP(inputs=self.latent + classes, hidden=hidden, outputs=domain.dimensions)
-            self.discriminator = MLP(inputs=domain.dimensions, hidden=hidden, outputs=max(1, classes))
+            trunk = MLP(inputs=domain.dimensions, hidden=hidden, outputs=self.FEATURES)
+        # Without a bias, which would cancel: only differences of scores are ever looked at.
+        verdict = nn.Linear(self.FEATURES, max(1, classes), bias=False)
+        self.discriminator = nn.Sequential(trunk, nn.SiLU(), verdict)
 
     def start(self, x: Tensor, labels: Tensor | None = None) -> None:
         """Learn the shares of the classes, where there are any."""

@@ -28,14 +28,12 @@ from lookalike.likelihood import Kind
 from lookalike.networks.classes import Classes, chosen, told
 from lookalike.networks.denoiser import Denoiser, ImageSize, PerKind, VectorSize
 from lookalike.networks.embeddings import FourierTime
-from lookalike.networks.paths import Posterior, shaped
-from lookalike.ranges import PositiveFloat, PositiveInt, Share, settings
+from lookalike.networks.paths import Posterior, Times, shaped
+from lookalike.ranges import PositiveInt, Share, settings
 
 
 @settings
-class Times(TypedDict):
-    mean: float
-    spread: PositiveFloat
+class Steps(TypedDict):
     crossing: Share
     whole: Share
 
@@ -45,9 +43,9 @@ class OneStep(nn.Module):
     Args:
         domain: what one observation is.
         components: normal distributions in what the network says of a dimension.
-        times: `mean` and `spread` of the logistic-normal distribution that training times are drawn from. A share
-            `crossing` of a batch goes from the earlier of two to the later, the rest stays where it is; of the first, a
-            share `whole` goes to the path's end, half of these all the way from its start.
+        times: that training steps begin and end at, as in `flow_matching`.
+        steps: a share `crossing` of a batch goes from the earlier of two times to the later, the rest stays where it
+            is; of the first, a share `whole` goes to the path's end, half of these all the way from its start.
         conditional: whether the network is told an observation's class.
         image: `widths`, `depth` and `hidden` of the U-Net.
         vector: `hidden` (layer widths of the network).
@@ -70,12 +68,13 @@ class OneStep(nn.Module):
         domain: Domain,
         components: PositiveInt,
         times: Times,
+        steps: Steps,
         conditional: bool,
         image: ImageSize,
         vector: VectorSize,
     ) -> None:
         super().__init__()
-        self.domain, self.times = domain, times
+        self.domain, self.times, self.steps = domain, times, steps
         self.classes = Classes(domain) if conditional else None
         classes = self.classes.count if self.classes is not None else 0
         self.denoise = Denoiser(domain=domain, components=components, image=image, vector=vector, classes=classes)
@@ -101,12 +100,11 @@ class OneStep(nn.Module):
 
     def draw_times(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Training times t ≤ r, each `[count]`."""
-        normal = torch.randn(2, count, device=device)
-        drawn = torch.sigmoid(self.times["mean"] + self.times["spread"] * normal).clamp(max=self.path.end)
-        t, r = drawn.amin(dim=0), drawn.amax(dim=0)
-        place = torch.rand(count, device=device) / max(self.times["crossing"], 1e-6)
-        t = torch.where(place < self.times["whole"] / 2, 0.0, t)
-        r = torch.where(place < self.times["whole"], self.path.end, r)
+        first, second = (self.path.draw(count, self.times, device)[torch.randperm(count)] for _ in range(2))
+        t, r = torch.minimum(first, second), torch.maximum(first, second)
+        place = torch.rand(count, device=device) / max(self.steps["crossing"], 1e-6)
+        t = torch.where(place < self.steps["whole"] / 2, 0.0, t)
+        r = torch.where(place < self.steps["whole"], self.path.end, r)
         return t, torch.where(place < 1, r, t)
 
     def losses(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:

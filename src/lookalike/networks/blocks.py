@@ -30,17 +30,3 @@ class Residual(nn.Module):
             y = y * (1 + scale) + shift
         out: Tensor = h + self.second(functional.silu(y))
         return out
-
-
-class DenseMixer(nn.Module):
-    """One hidden layer over all positions and channels at once: what attention does, at 7x7 and at a dense price."""
-
-    def __init__(self, *, channels: int, height: int, width: int, hidden: int) -> None:
-        super().__init__()
-        size = channels * height * width
-        self.norm = nn.GroupNorm(8, channels)
-        self.layers = nn.Sequential(nn.Linear(size, hidden), nn.SiLU(), nn.Linear(hidden, size))
-
-    def forward(self, h: Tensor) -> Tensor:
-        mixed: Tensor = self.layers(self.norm(h).flatten(1))
-        return h + mixed.view(h.shape)

@@ -4,22 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lookalike.networks.blocks import DenseMixer, Residual, reduced
-
-
-def mixer(channels: int, size: tuple[int, int], hidden: int | None) -> nn.Module:
-    """A dense layer over all of `[N, channels, *size]`, or nothing."""
-    if hidden is None:
-        return nn.Identity()
-    return DenseMixer(channels=channels, height=size[0], width=size[1], hidden=hidden)
+from lookalike.networks.blocks import Residual, reduced
 
 
 class Encoder(nn.Module):
-    """Images `[N, C, H, W]` to codes `[N, features]`; `hidden` is the width of a dense layer over the whole image."""
+    """Images `[N, C, H, W]` to codes `[N, features]`."""
 
-    def __init__(
-        self, *, shape: tuple[int, ...], widths: list[int], depth: int, features: int, hidden: int | None = None
-    ) -> None:
+    def __init__(self, *, shape: tuple[int, ...], widths: list[int], depth: int, features: int) -> None:
         super().__init__()
         channels, height, width = shape
         self.pad = (height % 2, width % 2)
@@ -29,7 +20,6 @@ class Encoder(nn.Module):
         self.fine = nn.ModuleList(Residual(channels=fine, condition=None) for _ in range(depth))
         self.shrink = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
         self.coarse = nn.ModuleList(Residual(channels=coarse, condition=None) for _ in range(depth))
-        self.mixer = mixer(coarse, quarter, hidden)
         self.head = nn.Linear(coarse * quarter[0] * quarter[1], features)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -41,30 +31,21 @@ class Encoder(nn.Module):
         h = self.shrink(h)
         for block in self.coarse:
             h = block(h, None)
-        h = self.mixer(h)
         code: Tensor = self.head(functional.silu(h).flatten(1))
         return code
 
 
 class Decoder(nn.Module):
-    """Codes `[N, features]` to images `[N, out_channels, H, W]`; `hidden` as in the encoder."""
+    """Codes `[N, features]` to images `[N, out_channels, H, W]`."""
 
     def __init__(
-        self,
-        *,
-        features: int,
-        shape: tuple[int, ...],
-        out_channels: int,
-        widths: list[int],
-        depth: int,
-        hidden: int | None = None,
+        self, *, features: int, shape: tuple[int, ...], out_channels: int, widths: list[int], depth: int
     ) -> None:
         super().__init__()
         _, self.height, self.width = shape
         self.finer, self.coarser = reduced(self.height, self.width)
         fine, coarse = widths
         self.stem = nn.Linear(features, coarse * self.coarser[0] * self.coarser[1])
-        self.mixer = mixer(coarse, self.coarser, hidden)
         self.coarse = nn.ModuleList(Residual(channels=coarse, condition=None) for _ in range(depth))
         self.grow = nn.Conv2d(coarse, 4 * fine, 1)
         self.fine = nn.ModuleList(Residual(channels=fine, condition=None) for _ in range(depth))
@@ -73,7 +54,6 @@ class Decoder(nn.Module):
 
     def forward(self, code: Tensor) -> Tensor:
         h = self.stem(code).unflatten(1, (-1, *self.coarser)).contiguous(memory_format=torch.channels_last)
-        h = self.mixer(h)
         for block in self.coarse:
             h = block(h, None)
         h = functional.pixel_shuffle(self.grow(h), 2)[:, :, : self.finer[0], : self.finer[1]]

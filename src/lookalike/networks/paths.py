@@ -16,8 +16,10 @@ import math
 
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from lookalike.likelihood import WorkingUnits
+from lookalike.ranges import PositiveFloat, Share, settings
 
 NOISE_AT_THE_END = 0.5
 """In grid steps."""
@@ -36,6 +38,16 @@ def log_snr(t: Tensor) -> Tensor:
 def time_of(log_snr: Tensor) -> Tensor:
     """The time that has a λ."""
     return torch.sigmoid(log_snr / 2)
+
+
+@settings
+class Times(TypedDict):
+    """Training times: `mean` and `spread` of a logistic-normal distribution; a share `uniform` of a batch is spread
+    over all noise levels instead, so that no part of the path goes unlearned."""
+
+    mean: float
+    spread: PositiveFloat
+    uniform: Share
 
 
 class Path:
@@ -66,6 +78,17 @@ class Path:
     def speed(self, s: Tensor) -> Tensor:
         """dt/ds / (1 - t)."""
         return self.rate * self.BEND * s ** (self.BEND - 1)
+
+    def draw(self, count: int, times: Times, device: torch.device) -> Tensor:
+        """Training times `[count]`, stratified over the batch: the same expectation, less noise."""
+        u = (torch.arange(count, device=device) + torch.rand(count, device=device)) / count
+        share = times["uniform"]
+        normal = torch.special.ndtri(((u - share) / (1 - share)).clamp(1e-4, 1 - 1e-4))
+        return torch.where(
+            u < share,
+            self.time(u / max(share, 1e-6)),
+            torch.sigmoid(times["mean"] + times["spread"] * normal),
+        ).clamp(max=self.end)
 
     def noisy(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """y_t `[N, *shape]` of data and noise in working units at times `[N]`."""

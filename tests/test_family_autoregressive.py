@@ -1,0 +1,152 @@
+"""The autoregressive model sees what comes before, and computes the same at one place as at all."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from family_helpers import shaken
+from torch import Tensor
+
+from lookalike.domain import Domain
+from lookalike.likelihood import LogisticMixture
+from lookalike.models import autoregressive
+from lookalike.networks.causal import CausalConv, CausalMixer, CausalResidual, Sequential
+
+IMAGES = [(1, 6, 6), (1, 7, 5), (3, 4, 3)]
+
+
+@pytest.fixture(params=IMAGES, ids=["x".join(map(str, shape)) for shape in IMAGES])
+def reader(request: pytest.FixtureRequest, small_model: Callable[..., Any], make_domain: Callable[..., Domain]) -> Any:
+    return shaken(small_model("autoregressive", make_domain(*request.param, levels=8)), 0.3)
+
+
+def reading_order(domain: Domain) -> list[tuple[int, int, int] | None]:
+    """Pixels block by block, in a block colour by colour; None where a block is beyond the border."""
+    colours, height, width = domain.shape
+    order = [
+        (c, i + di, j + dj)
+        for i in range(0, height, 2) for j in range(0, width, 2)
+        for c in range(colours) for di in (0, 1) for dj in (0, 1)
+    ]  # fmt: skip
+    return [pixel if pixel[1] < height and pixel[2] < width else None for pixel in order]
+
+
+@torch.no_grad()
+def test_a_pixel_is_told_of_those_before_it_and_of_no_others(reader: Any) -> None:
+    order = reading_order(reader.domain)
+    inside = torch.tensor([pixel is not None for pixel in order])
+    x = torch.randint(8, (4, *reader.domain.shape), generator=torch.Generator().manual_seed(0))
+    before = reader.log_probs(x)
+    assert (before[:, ~inside] == 0).all()
+    for place, pixel in enumerate(order):
+        if pixel is None:
+            continue
+        changed = x.clone()
+        changed[:, *pixel] = (x[:, *pixel] + 3) % 8
+        moved = (reader.log_probs(changed) - before).abs().amax(dim=0)
+        assert (moved[:place] < 1e-5).all()
+        assert (moved[place:][inside[place:]] > 1e-5).all()
+
+
+@torch.no_grad()
+def test_the_start_of_a_row_is_told_of_the_end_of_the_row_above(
+    small_model: Callable[..., Any], make_domain: Callable[..., Domain]
+) -> None:
+    model = shaken(small_model("autoregressive", make_domain(1, 4, 12, levels=8)), 0.3)
+    x = torch.randint(8, (4, 1, 4, 12), generator=torch.Generator().manual_seed(0))
+    changed = x.clone()
+    changed[:, 0, 1, 11] = (x[:, 0, 1, 11] + 3) % 8
+    moved = (model.log_probs(changed) - model.log_probs(x)).abs().amax(dim=0)
+    assert (moved[:23] == 0).all()
+    assert (moved[24:] > 1e-5).all()
+
+
+@torch.no_grad()
+def test_a_vector_is_read_from_its_first_dimension_to_its_last(
+    small_model: Callable[..., Any], make_domain: Callable[..., Domain]
+) -> None:
+    model = shaken(small_model("autoregressive", make_domain(4, levels=16)), 0.3)
+    x = torch.randint(16, (6, 4), generator=torch.Generator().manual_seed(0))
+    for d in range(4):
+        changed = x.clone()
+        changed[:, d] = (x[:, d] + 5) % 16
+        moved = (model.log_probs(changed) - model.log_probs(x)).abs()
+        assert (moved[:, :d] == 0).all()
+        assert (moved[:, d:].amax(dim=0) > 1e-5).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [*IMAGES, (4,)], ids=lambda shape: "x".join(map(str, shape)))
+def test_the_sampler_draws_from_the_distributions_that_score(
+    shape: tuple[int, ...], small_model: Callable[..., Any], make_domain: Callable[..., Domain],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """What it draws is replaced by given observations, dimension by dimension."""
+    domain = make_domain(*shape, levels=8)
+    model = shaken(small_model("autoregressive", domain), 0.3)
+    x = torch.randint(8, (3, *shape), generator=torch.Generator().manual_seed(0))
+    order = reading_order(domain) if len(shape) == 3 else [(d,) for d in range(shape[0])]
+    given = iter([x[:, *place] for place in order if place is not None])
+    log_probs: list[Tensor] = []
+
+    class Given(LogisticMixture):
+        def sample(self) -> Tensor:
+            value = next(given)[:, None].expand(-1, self.means.shape[2])
+            # Pixels share their units, so which one of a block it is matters to vectors only.
+            log_probs.append(self.log_prob(value)[:, len(log_probs) % value.shape[1]])
+            return value
+
+    monkeypatch.setattr(autoregressive, "LogisticMixture", Given)
+    assert torch.equal(model.sample(3), x)
+    expected = model.log_probs(x)[:, torch.tensor([place is not None for place in order])]
+    torch.testing.assert_close(torch.stack(log_probs, dim=1), expected, atol=1e-3, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("itself", [False, True])
+def test_a_causal_convolution_is_the_same_at_one_place_as_at_all(itself: bool) -> None:
+    torch.manual_seed(0)
+    layer = shaken(CausalConv(inputs=3, outputs=5, rows=2, reach=2, itself=itself), 0.1)
+    h = torch.randn(2, 4, 5, 3)
+    buffer = layer.buffer(h, 4, 5)
+    for place, expected in enumerate(layer(h).flatten(1, 2).unbind(dim=1)):
+        i, j = divmod(place, 5)
+        if itself:
+            layer.put(buffer, h[:, i, j], i, j)
+        torch.testing.assert_close(layer.at(buffer, i, j), expected)
+        layer.put(buffer, h[:, i, j], i, j)
+
+
+@torch.no_grad()
+def test_a_causal_residual_is_the_same_at_one_place_as_at_all() -> None:
+    torch.manual_seed(0)
+    layer = shaken(CausalResidual(channels=6), 0.1)
+    h = torch.randn(2, 4, 5, 6)
+    buffer = layer.conv.buffer(h, 4, 5)
+    for place, expected in enumerate(layer(h).flatten(1, 2).unbind(dim=1)):
+        i, j = divmod(place, 5)
+        torch.testing.assert_close(layer.at(buffer, h[:, i, j], i, j), expected)
+
+
+@torch.no_grad()
+def test_a_causal_mixer_is_the_same_at_one_place_as_at_all() -> None:
+    torch.manual_seed(0)
+    layer = shaken(CausalMixer(channels=6, places=12, width=4), 0.1)
+    h = torch.randn(2, 3, 4, 6)
+    buffer = torch.zeros(2, 48)
+    for place, expected in enumerate(layer(h).flatten(1, 2).unbind(dim=1)):
+        torch.testing.assert_close(layer.at(buffer, h.flatten(1, 2)[:, place], place), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dimensions", [1, 4])
+@pytest.mark.parametrize("context", [0, 5])
+def test_networks_in_a_row_are_the_same_one_by_one_as_all_at_once(context: int, dimensions: int) -> None:
+    torch.manual_seed(0)
+    layer = shaken(Sequential(context=context, dimensions=dimensions, features=3, hidden=8, outputs=7), 0.1)
+    told, described = torch.randn(6, context) if context else None, torch.randn(6, dimensions * 3)
+    for d, expected in enumerate(layer(told, described).unbind(dim=1)):
+        seen = described.clone()
+        seen[:, 3 * d :] = torch.nan
+        torch.testing.assert_close(layer.at(told, seen, d), expected)

@@ -45,7 +45,7 @@ class Optimizer(Strict):
     clip: PositiveFloat
     average: Share
     """Horizon of the exponential moving average of the weights, as a share of the steps; 0 keeps the last weights."""
-    momentum: Share = 0.9
+    momentum: Share
     """How much of the gradients' moving average a step keeps (Adam's first beta); 0 for players against each other."""
 
 

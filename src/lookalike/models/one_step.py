@@ -5,12 +5,13 @@
 Differentiated along the path this says v = u - (r - t) du/dt, which a network can be trained on without solving any
 equation (Geng et al., Mean flows for one-step generative modeling, 2025, arXiv:2505.13447):
 
-    loss = E w (1 - t)² |u - (r - t) sg(du/dt) - (x - ε)|²,   w = 1 / its own root
+    loss = E (1 - t)² |u - (r - t) sg(du/dt) - (x - ε)|²
 
-which makes an error one of the data point and keeps a few large ones from ruling a batch. The derivative is a
-difference over a small part of the way, at the price of a pass without gradients. The path and the network are those of
-`flow_matching`: it says a data point x̂, and u = (x̂ - y_t) / (1 - t). For r = t that is the expected data point, for r
-at the path's end the one that y_t is carried to.
+an error of the data point. For images it is divided by its own root, so that no observation rules a batch: over
+hundreds of dimensions an error says how steep the derivative is there. Over a few it would be chance, and the mean that
+is learned become a median. The derivative is a difference over a part of the way, at the price of a pass without
+gradients. The path and the network are those of `flow_matching`: it says a data point x̂, and u = (x̂ - y_t) / (1 - t).
+For r = t that is the expected data point, for r at the path's end the one that y_t is carried to.
 
 A sample is noise and one step, or a few, which are better. There is no likelihood: a map that is only learned has no
 inverse to compute one with.
@@ -29,13 +30,20 @@ from lookalike.networks.classes import Classes, chosen, told
 from lookalike.networks.denoiser import Denoiser, ImageSize, PerKind, VectorSize
 from lookalike.networks.embeddings import FourierTime
 from lookalike.networks.paths import Posterior, Times, shaped
-from lookalike.ranges import PositiveInt, Share, settings
+from lookalike.ranges import Fraction, PositiveInt, Share, settings
+
+
+@settings
+class Hop(TypedDict):
+    image: Fraction
+    vector: Fraction
 
 
 @settings
 class Steps(TypedDict):
     crossing: Share
     whole: Share
+    hop: Hop
 
 
 class OneStep(nn.Module):
@@ -45,7 +53,8 @@ class OneStep(nn.Module):
         components: normal distributions in what the network says of a dimension.
         times: that training steps begin and end at, as in `flow_matching`.
         steps: a share `crossing` of a batch goes from the earlier of two times to the later, the rest stays where it
-            is; of the first, a share `whole` goes to the path's end, half of these all the way from its start.
+            is; of the first, a share `whole` goes to the path's end, half of these all the way from its start. The
+            derivative is taken over the part `hop` of the way.
         conditional: whether the network is told an observation's class.
         image: `widths`, `depth` and `hidden` of the U-Net.
         vector: `hidden` (layer widths of the network).
@@ -53,14 +62,11 @@ class OneStep(nn.Module):
 
     likelihood_kind: ClassVar[Kind | None] = None
 
-    HOP = 0.02
-    """Part of the way from t to r that the derivative is taken over."""
-
     BEND = 1.5
     """A sample's n steps start at times (i / n)^BEND: it is early that is decided what a sample becomes."""
 
     FLOOR = 0.01
-    """Added to an observation's error in the weight of its loss."""
+    """Added to an image's error before the root."""
 
     def __init__(
         self,
@@ -115,11 +121,15 @@ class OneStep(nn.Module):
         t, r = self.draw_times(len(x), x.device)
         y, v = self.path.noisy(y1, noise, t), y1 - noise
         u = self.velocity(y, t, r, one_hot)
-        hop = self.HOP * (r - t)
+        part = self.steps["hop"][self.domain.kind]
+        hop = part * (r - t)
         with torch.no_grad():
-            change = (self.velocity(y + shaped(hop, y) * v, t + hop, r, one_hot) - u) / self.HOP
+            change = (self.velocity(y + shaped(hop, y) * v, t + hop, r, one_hot) - u) / part
         error = (1 - t) ** 2 * ((u - change - v) ** 2).flatten(1).mean(1)
-        return {"loss": (error / (error.detach() + self.FLOOR).sqrt()).mean(), "error": error.mean()}
+        loss = error
+        if self.domain.kind == "image":
+            loss = error / (error.detach() + self.FLOOR).sqrt()
+        return {"loss": loss.mean(), "error": error.mean()}
 
     def sample(self, n: int, labels: Tensor | None = None, *, steps: PerKind) -> Tensor:
         """Grid points `[n, *shape]`, int64: noise carried along the path in a few steps."""

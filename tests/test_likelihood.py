@@ -330,7 +330,7 @@ class Exact(nn.Module):
         super().__init__()
         self.units, self.m, self.s, self.posterior = units, m, s, posterior
 
-    def forward(self, y: Tensor, t: Tensor) -> Known:
+    def forward(self, y: Tensor, t: Tensor, one_hot: Tensor | None = None) -> Known:
         return self.posterior(self.m, self.s, y, t, self.units)
 
 

@@ -103,7 +103,7 @@ class GAN(nn.Module):
             scores: Tensor = functional_call(self.discriminator, weights, y)
         else:
             scores = self.discriminator(y)
-        return scores[:, 0] if labels is None else scores.gather(1, labels[:, None])[:, 0]
+        return scores[:, 0] if labels is None else scores.gather(1, labels[:, None].long())[:, 0]
 
     def losses(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Both players' losses, and the penalty in the discriminator's."""

@@ -278,7 +278,7 @@ def test_a_sample_of_a_class_lies_with_its_class(
     x = (torch.where(labels == 1, 140.0, 55.0) + 8 * torch.randn(6000, generator=generator)).round().long()[:, None]
     domain = make_domain(1, levels=200)
     domain = dataclasses.replace(domain, labels=("left", "right"), location=(114.5,), scale=(39.8,))
-    more = [f"model.coupling={coupling}"] if family == "flow_matching" else []
+    more = {"flow_matching": [f"model.coupling={coupling}"], "gan": ["model.penalty=1.0"]}.get(family, [])
     config = small_config(family, CONDITIONAL, "trainer.checks=1", "trainer.previews=0", *more, width=64)
     model = build(config.model, domain, seed=0)
     model.start(x, labels)

@@ -16,11 +16,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from lookalike.config import choices, compose
+from lookalike.core.config import choices, compose
+from lookalike.core.stage import Cell
 from lookalike.data import Prepared
 from lookalike.models import Fitted, Startable
 from lookalike.models.build import build
-from lookalike.stage import Cell
 from lookalike.training import operations_per_step, set_threads
 
 SAMPLES = 250

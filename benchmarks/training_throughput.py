@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lookalike.config import Config, Optimizer, compose
-from lookalike.domain import Domain
+from lookalike.core.config import Config, Optimizer, compose
+from lookalike.core.domain import Domain
 from lookalike.models.build import build
 from lookalike.training import set_threads, train
 

@@ -1,10 +1,10 @@
 """Compare the cells that conf/pipeline.yaml lists, as far as they are there: `python pipelines/compare.py`."""
 
 from lookalike import views
-from lookalike.config import CONF, Config
+from lookalike.core.config import CONF, Config
+from lookalike.core.stage import run, writing
 from lookalike.report.cells import read_listed, read_tables
 from lookalike.report.results import save, show
-from lookalike.stage import run, writing
 
 
 def main(config: Config) -> None:

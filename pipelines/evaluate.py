@@ -1,13 +1,13 @@
 """Score a trained model and its samples: `python pipelines/evaluate.py data=mnist model=vae`."""
 
 from lookalike import evaluation, views
-from lookalike.config import Config
+from lookalike.core.config import Config
+from lookalike.core.files import save_arrays, write_json
+from lookalike.core.stage import Cell, Cost, run, writing
 from lookalike.data import Prepared
 from lookalike.extractor import Extractor
-from lookalike.files import save_arrays, write_json
 from lookalike.models.build import check_settings
 from lookalike.sampling import load_samples
-from lookalike.stage import Cell, Cost, run, writing
 from lookalike.trained import Trained
 
 

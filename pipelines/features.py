@@ -1,9 +1,9 @@
 """Train and freeze the extractor that images are scored in: `python pipelines/features.py data=mnist`."""
 
-from lookalike.config import Config
+from lookalike.core.config import Config
+from lookalike.core.stage import Cell, Cost, run, writing
 from lookalike.data import Prepared
 from lookalike.extractor import save_identity
-from lookalike.stage import Cell, Cost, run, writing
 
 
 def main(config: Config) -> None:

@@ -1,9 +1,9 @@
 """Check the raw data, split them, write arrays: `python pipelines/prepare.py data=mnist`."""
 
-from lookalike.config import Config, arguments_of, check_arguments, target
+from lookalike.core.config import Config, arguments_of, check_arguments, target
+from lookalike.core.stage import Cell, Cost, run, writing
 from lookalike.data.prepare import write
 from lookalike.pictures import save_picture
-from lookalike.stage import Cell, Cost, run, writing
 
 
 def main(config: Config) -> None:

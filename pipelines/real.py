@@ -1,12 +1,12 @@
 """Score real data outside the test set, the row that nobody beats: `python pipelines/real.py data=mnist`."""
 
-from lookalike.config import Config
+from lookalike.core.config import Config
+from lookalike.core.files import save_arrays, write_json
+from lookalike.core.stage import Cell, Cost, run, writing
 from lookalike.data import Prepared
 from lookalike.distances import score_real
 from lookalike.extractor import Extractor
-from lookalike.files import save_arrays, write_json
 from lookalike.pictures import save_picture
-from lookalike.stage import Cell, Cost, run, writing
 
 
 def main(config: Config) -> None:

@@ -1,7 +1,7 @@
 """Bring the views up to date with the files of every cell, after a pull or an outage: `python pipelines/record.py`."""
 
-from lookalike.config import Config
-from lookalike.stage import run
+from lookalike.core.config import Config
+from lookalike.core.stage import run
 from lookalike.tracking.servers import quiet, record_all
 
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike import views
-from lookalike.config import Config
+from lookalike.core.config import Config
+from lookalike.core.files import write_json
+from lookalike.core.stage import Cell, Cost, run, writing
 from lookalike.data import Prepared
-from lookalike.files import write_json
 from lookalike.models.build import check_settings
 from lookalike.pictures import save_picture
 from lookalike.sampling import class_number, draw_batches, draw_classes, save_samples
-from lookalike.stage import Cell, Cost, run, writing
 from lookalike.trained import Trained
 
 

@@ -1,11 +1,11 @@
 """Train one family on one data set: `python pipelines/train.py data=mnist model=vae`."""
 
 from lookalike import learning, views
-from lookalike.config import Config
+from lookalike.core.config import Config
+from lookalike.core.files import write_json
+from lookalike.core.stage import Cell, Cost, run, writing
 from lookalike.data import Prepared
-from lookalike.files import write_json
 from lookalike.models.build import build, check_settings
-from lookalike.stage import Cell, Cost, run, writing
 
 
 def main(config: Config) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from lookalike.config import ROOT, Config, compose
-from lookalike.domain import Domain
+from lookalike.core.config import ROOT, Config, compose
+from lookalike.core.domain import Domain
 from lookalike.models.build import build
 
 # Networks this small gain nothing from a second thread, and lose much where cores are shared.

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lookalike.domain import Domain
+from lookalike.core.domain import Domain
 
 
 def shaken(model: Any, scale: float) -> Any:

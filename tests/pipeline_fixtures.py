@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from lookalike.config import ROOT
+from lookalike.core.config import ROOT
 
 Done = subprocess.CompletedProcess[str]
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lookalike.config import Config, choices
-from lookalike.domain import Domain
-from lookalike.errors import UserError
+from lookalike.core.config import Config, choices
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
 from lookalike.learning import count_parameters
 from lookalike.models import Fitted
 from lookalike.models.build import build

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lookalike.config import Config, compose
-from lookalike.domain import Domain
-from lookalike.errors import UserError
+from lookalike.core.config import Config, compose
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
 from lookalike.models import Startable
 from lookalike.models.build import build, check_settings, load_weights, save_weights
 from lookalike.sampling import class_number, draw, draw_classes

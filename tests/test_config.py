@@ -10,10 +10,10 @@ import pydantic
 import pytest
 import yaml
 
-from lookalike import config as config_module
-from lookalike.config import CONF, Config, Strict, arguments_of, check_arguments, choices, compose, groups, target
-from lookalike.domain import Domain
-from lookalike.errors import UserError
+from lookalike.core import config as config_module
+from lookalike.core.config import CONF, Config, Strict, arguments_of, check_arguments, choices, compose, groups, target
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
 from lookalike.models.build import build, check_settings
 
 pytest_plugins = ["pipeline_fixtures"]
@@ -255,7 +255,7 @@ def test_the_neighbours_of_an_unknown_setting_are_those_that_exist() -> None:
         "torch.nn.Linear",
         "lookalike.models",
         "lookalike.modelsx.vae.VAE",
-        "lookalike.stage.run",
+        "lookalike.core.stage.run",
         "lookalike.models.nowhere.VAE",
         "lookalike.models.vae.Nothing",
         "VAE",

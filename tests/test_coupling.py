@@ -11,8 +11,8 @@ import torch
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
-from lookalike.config import Config
-from lookalike.domain import Domain
+from lookalike.core.config import Config
+from lookalike.core.domain import Domain
 from lookalike.models.build import build
 from lookalike.networks.coupling import optimal_coupling
 from lookalike.networks.ode import integrate

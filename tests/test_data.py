@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
 from lookalike.data import SPLITS, Array, Prepared, Raw, heights, mnist, split_at_random
 from lookalike.data.prepare import digest, summarize, write
-from lookalike.domain import Domain
-from lookalike.errors import UserError
 
 LABELS_FILE = "t10k-labels-idx1-ubyte"
 

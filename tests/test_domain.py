@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.domain import Array, Domain
-from lookalike.errors import UserError
+from lookalike.core.domain import Array, Domain
+from lookalike.core.errors import UserError
 
 
 def vector(*, low: float, step: float, levels: int) -> Domain:

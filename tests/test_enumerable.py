@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lookalike.config import Config, choices, compose
-from lookalike.domain import Domain
-from lookalike.likelihood import Kind
+from lookalike.core.config import Config, choices, compose
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import Kind
 from lookalike.models import Fitted
 from lookalike.models.build import build
 from lookalike.training import Silent, train

@@ -11,8 +11,8 @@ import torch
 from scipy.stats import norm, wasserstein_distance
 from torch import Tensor
 
-from lookalike.config import Config, choices
-from lookalike.domain import Domain
+from lookalike.core.config import Config, choices
+from lookalike.core.domain import Domain
 from lookalike.models import Fitted
 from lookalike.models.build import build
 from lookalike.training import Silent, train

@@ -8,8 +8,8 @@ import torch
 from family_helpers import shaken
 from torch import Tensor
 
-from lookalike.domain import Domain
-from lookalike.likelihood import LogisticMixture
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import LogisticMixture
 from lookalike.models import autoregressive
 from lookalike.networks.causal import CausalConv, CausalMixer, CausalResidual, Sequential
 

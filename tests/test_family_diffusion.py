@@ -10,8 +10,8 @@ import torch
 from scipy.stats import kstest, norm
 from torch import Tensor, nn
 
-from lookalike.domain import Domain
-from lookalike.likelihood import WorkingUnits
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import WorkingUnits
 from lookalike.networks.paths import Posterior
 
 M, S = 0.3, 0.5

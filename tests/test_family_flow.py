@@ -8,7 +8,7 @@ import torch
 from family_helpers import shaken, skewed
 from torch import Tensor
 
-from lookalike.domain import Domain
+from lookalike.core.domain import Domain
 
 jacobian_of: Callable[..., Tensor] = torch.autograd.functional.jacobian
 

@@ -12,8 +12,8 @@ from scipy.stats import kstest, norm, truncnorm
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from lookalike.config import Config
-from lookalike.domain import Domain
+from lookalike.core.config import Config
+from lookalike.core.domain import Domain
 from lookalike.models.build import build
 from lookalike.networks.truncated import between, log_mass, middle
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lookalike.domain import Domain
-from lookalike.likelihood import WorkingUnits
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import WorkingUnits
 from lookalike.networks.ode import integrate
 from lookalike.networks.paths import Path as NoisePath
 from lookalike.networks.paths import Posterior, log_snr, time_of

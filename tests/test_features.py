@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from lookalike import feature_training
-from lookalike.config import Config, compose
+from lookalike.core.config import Config, compose
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
 from lookalike.data import SPLITS, Prepared, Raw
 from lookalike.data.prepare import write
 from lookalike.distances import class_counts, compare
-from lookalike.domain import Domain
-from lookalike.errors import UserError
 from lookalike.extractor import Extractor, save_identity
 from lookalike.features import Classifier, digest, extract, features_of, load, shifted
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lookalike.config import ROOT, Config, Strict, choices, compose
+from lookalike.core.config import ROOT, Config, Strict, choices, compose
 from lookalike.fingerprint import SOURCE, VIEWS, closure, source_of
 
 pytest_plugins = ["pipeline_fixtures"]
@@ -31,7 +31,7 @@ def test_a_stage_s_code_is_its_script_and_what_that_imports_but_no_view(stage: s
     found = names(closure([ROOT / "pipelines" / f"{stage}.py"]))
     assert f"pipelines/{stage}.py" in found
     if stage in ("train", "sample", "evaluate"):
-        assert {"src/lookalike/__init__.py", "src/lookalike/stage.py", "src/lookalike/models/__init__.py"} <= found
+        assert {"src/lookalike/__init__.py", "src/lookalike/core/stage.py", "src/lookalike/models/__init__.py"} <= found
         assert not {name for name in found if name.startswith(("src/lookalike/tracking", "src/lookalike/report"))}
         assert "src/lookalike/views.py" not in found
 
@@ -41,7 +41,7 @@ def test_a_model_s_code_is_its_own_file_and_the_parts_it_uses(model: str) -> Non
     found = names(closure([SOURCE / "lookalike" / "models" / f"{model}.py"]))
     families = {f"src/lookalike/models/{name}.py" for name in choices("model")}
     assert found & families == {f"src/lookalike/models/{model}.py"}
-    assert "src/lookalike/domain.py" in found
+    assert "src/lookalike/core/domain.py" in found
 
 
 def test_training_is_independent_of_pictures_metrics_and_reports() -> None:
@@ -180,7 +180,7 @@ IDENTITIES = """
 import json, sys
 from pathlib import Path
 from lookalike import learning
-from lookalike.config import ROOT, compose
+from lookalike.core.config import ROOT, compose
 from lookalike.data import Prepared
 
 prepared = Prepared(Path(sys.argv[1]))
@@ -201,7 +201,7 @@ for override in ("model.components=3", "optimizer.lr=0.001", "data.batch_size=64
                  "trainer.checks=7", "tracking=none", "tracking.experiment=other", "paths.artifacts=elsewhere",
                  "budget.samples=7", "likelihood.importance_samples=3", "model=independent"):
     found[override] = name(override)
-for file in ("models/vae.py", "networks/mlp.py", "training.py", "domain.py", "models/independent.py", "views.py",
+for file in ("models/vae.py", "networks/mlp.py", "training.py", "core/domain.py", "models/independent.py", "views.py",
              "pictures.py", "evaluation.py", "metrics/frechet.py"):
     found[file] = with_edit(f"src/lookalike/{file}")
 found["pipelines/train.py"] = with_edit("pipelines/train.py")
@@ -213,7 +213,7 @@ print(json.dumps(found))
 
 CHANGES = (
     "model.components=3", "optimizer.lr=0.001", "data.batch_size=64", "budget.scale=2", "seed=1", "trainer.checks=7",
-    "model=independent", "models/vae.py", "networks/mlp.py", "training.py", "domain.py", "pipelines/train.py",
+    "model=independent", "models/vae.py", "networks/mlp.py", "training.py", "core/domain.py", "pipelines/train.py",
     "other data",
 )  # fmt: skip
 

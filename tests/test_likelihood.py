@@ -11,9 +11,9 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor, nn
 
-from lookalike.config import Config
-from lookalike.domain import Domain
-from lookalike.likelihood import LogisticMixture, WorkingUnits, bits_per_dimension, log_mean_exp, row_noise
+from lookalike.core.config import Config
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import LogisticMixture, WorkingUnits, bits_per_dimension, log_mean_exp, row_noise
 from lookalike.models.build import build
 from lookalike.models.flow_matching import divergence
 from lookalike.models.independent import Independent

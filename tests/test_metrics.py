@@ -8,7 +8,7 @@ import pytest
 import scipy.linalg
 from numpy.typing import NDArray
 
-from lookalike.errors import UserError
+from lookalike.core.errors import UserError
 from lookalike.metrics import Score
 from lookalike.metrics.classes import class_distance, class_gap
 from lookalike.metrics.frechet import Moments, frechet, frechet_distance

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lookalike.errors import UserError
+from lookalike.core.errors import UserError
 from lookalike.networks.conv import Decoder, Encoder
 from lookalike.networks.embeddings import FourierTime
 from lookalike.networks.mlp import MLP, TimeMLP

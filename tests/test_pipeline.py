@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from lookalike.config import ROOT
+from lookalike.core.config import ROOT
 
 pytest_plugins = ["pipeline_fixtures"]
 

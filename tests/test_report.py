@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lookalike.config import ROOT
-from lookalike.domain import Domain
-from lookalike.errors import UserError
+from lookalike.core.config import ROOT
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
 from lookalike.report import figures, style
 from lookalike.report.cells import REAL, Listed, Row, Table, read_listed, read_tables
 from lookalike.report.leaderboard import BITS, LEFT_OUT, describe, paired_difference, rank, rounded, to_markdown

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.domain import Domain
-from lookalike.files import save_arrays
+from lookalike.core.domain import Domain
+from lookalike.core.files import save_arrays
 from lookalike.sampling import KEPT, load_samples, save_samples
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from lookalike.config import compose
-from lookalike.errors import UserError
-from lookalike.files import write_json
-from lookalike.stage import Cell, Cost, writing
+from lookalike.core.config import compose
+from lookalike.core.errors import UserError
+from lookalike.core.files import write_json
+from lookalike.core.stage import Cell, Cost, writing
 
 pytest_plugins = ["pipeline_fixtures"]
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from lookalike import views
-from lookalike.config import Config, compose
+from lookalike.core.config import Config, compose
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 600.0

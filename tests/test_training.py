@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lookalike.config import Config, Optimizer, Trainer
-from lookalike.domain import Domain
-from lookalike.errors import UserError
+from lookalike.core.config import Config, Optimizer, Trainer
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
 from lookalike.training import Arrays, Batches, History, Silent, gather, operations_per_step, train
 
 OPTIMIZER = Optimizer(lr=0.02, weight_decay=0.1, warmup=0.1, clip=0.5, average=0.2, momentum=0.9)

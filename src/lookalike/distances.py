@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.core.errors import UserError
 from lookalike.data import Prepared
-from lookalike.errors import UserError
 from lookalike.extractor import Extractor
 
 Entry = dict[str, Any]

@@ -8,15 +8,15 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
-from lookalike.config import Config, LikelihoodPoints
+from lookalike.core.config import Config, LikelihoodPoints
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
+from lookalike.core.likelihood import bits_per_dimension
+from lookalike.core.progress import progress
 from lookalike.data import Prepared
 from lookalike.distances import compare
-from lookalike.domain import Domain
-from lookalike.errors import UserError
 from lookalike.extractor import Extractor
 from lookalike.features import features_of
-from lookalike.likelihood import bits_per_dimension
-from lookalike.progress import progress
 
 Entry = dict[str, Any]
 

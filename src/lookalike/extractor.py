@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.core.errors import UserError
+from lookalike.core.files import read_json, write_json
 from lookalike.data import Prepared, Split
-from lookalike.errors import UserError
-from lookalike.files import read_json, write_json
 
 VALUES = "values"
 """The extractor's name where numbers are compared as they are."""

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lookalike.config import Config, check_arguments
+from lookalike.core.config import Config, check_arguments
+from lookalike.core.errors import UserError
+from lookalike.core.files import write_json
 from lookalike.data import Prepared
-from lookalike.errors import UserError
 from lookalike.features import Classifier, digest, extract
-from lookalike.files import write_json
 from lookalike.models.build import save_weights
 from lookalike.training import Silent, train
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lookalike.domain import Domain
-from lookalike.errors import UserError
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
+from lookalike.core.likelihood import WorkingUnits
 from lookalike.extractor import Extractor
-from lookalike.likelihood import WorkingUnits
 from lookalike.models.build import load_weights
 from lookalike.networks.blocks import reduced
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lookalike.config import ROOT, Config, target
+from lookalike.core.config import ROOT, Config, target
+from lookalike.core.errors import UserError
+from lookalike.core.files import save_arrays
 from lookalike.data import Prepared
-from lookalike.errors import UserError
-from lookalike.files import save_arrays
 from lookalike.fingerprint import code_digest, fingerprint, source_of
 from lookalike.models import Fitted, Startable, Trainable
 from lookalike.models.build import save_weights

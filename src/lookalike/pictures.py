@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.domain import Domain
+from lookalike.core.domain import Domain
 
 GAP = 2
 """Pixels between the images of a grid."""

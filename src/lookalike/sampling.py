@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lookalike.domain import Domain
-from lookalike.errors import UserError
-from lookalike.progress import progress
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
+from lookalike.core.progress import progress
 
 KEPT = 10_000
 """Samples that stay in memory: more than a picture shows."""

@@ -3,10 +3,10 @@
 import dataclasses
 from pathlib import Path
 
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
+from lookalike.core.files import read_json
 from lookalike.data import Prepared
-from lookalike.domain import Domain
-from lookalike.errors import UserError
-from lookalike.files import read_json
 from lookalike.models.build import build, load_weights
 
 

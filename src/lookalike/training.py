@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from lookalike.config import Optimizer, Trainer
-from lookalike.errors import UserError
-from lookalike.progress import progress
+from lookalike.core.config import Optimizer, Trainer
+from lookalike.core.errors import UserError
+from lookalike.core.progress import progress
 
 Batch = tuple[Tensor, ...]
 Arrays = tuple[NDArray[Any], ...]

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.config import Config
-from lookalike.stage import Cell
+from lookalike.core.config import Config
+from lookalike.core.stage import Cell
 
 WAIT_SECONDS = 60.0
 """How long a stage that is done waits for its recorder."""

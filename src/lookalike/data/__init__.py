@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.domain import Domain
-from lookalike.errors import UserError
-from lookalike.files import read_json
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
+from lookalike.core.files import read_json
 
 Array = NDArray[Any]
 Split = Literal["train", "validation", "test"]

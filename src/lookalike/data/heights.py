@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
+from lookalike.core.ranges import Fraction, NonNegativeInt
 from lookalike.data import Raw, check_file, check_md5, split_at_random
-from lookalike.domain import Domain
-from lookalike.errors import UserError
-from lookalike.ranges import Fraction, NonNegativeInt
 
 FILE = "galton_families.csv"
 MD5 = "c4cd3ded0497e9649d9e33d5257c29ce"

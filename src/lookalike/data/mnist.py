@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
+from lookalike.core.ranges import NonNegativeInt, PositiveInt
 from lookalike.data import Raw, check_file, check_md5, split_at_random
-from lookalike.domain import Domain
-from lookalike.errors import UserError
-from lookalike.ranges import NonNegativeInt, PositiveInt
 
 MD5_OF_UNCOMPRESSED = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",

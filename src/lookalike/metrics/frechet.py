@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.errors import UserError
+from lookalike.core.errors import UserError
 from lookalike.metrics import Score
 
 Matrix = NDArray[np.float64]

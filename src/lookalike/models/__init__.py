@@ -29,7 +29,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from lookalike.likelihood import Kind
+from lookalike.core.likelihood import Kind
 
 
 @runtime_checkable

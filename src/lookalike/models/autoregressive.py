@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import TypedDict
 
-from lookalike.domain import Domain
-from lookalike.likelihood import Kind, LogisticMixture, WorkingUnits
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import Kind, LogisticMixture, WorkingUnits
+from lookalike.core.ranges import PositiveInt, settings
 from lookalike.networks.causal import CausalConv, CausalMixer, CausalResidual, Sequential
 from lookalike.networks.classes import Classes, chosen, marginal, told
 from lookalike.networks.first import marginal_mixture
-from lookalike.ranges import PositiveInt, settings
 
 
 @settings

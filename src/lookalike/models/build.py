@@ -7,13 +7,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lookalike.config import Config, Section, arguments_of, check_arguments, target
-from lookalike.domain import Domain
-from lookalike.errors import UserError
+from lookalike.core.config import Config, Section, arguments_of, check_arguments, target
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
 
 
 def build(section: Section, domain: Domain, *, seed: int) -> Any:
     """The model that a configuration's `model:` section describes, for a domain; its first weights follow from `seed`.
+
+    Turns off subnormal numbers in this process: the far tails of a trained decoder are full of them, they change
+    nothing, and they cost a CPU up to half of its time.
 
     Raises:
         UserError: an unknown target or key, or a value that the constructor's annotations exclude.
@@ -21,6 +24,7 @@ def build(section: Section, domain: Domain, *, seed: int) -> Any:
     family = target(section, package="lookalike.models")
     arguments = arguments_of(section)
     check_arguments(family.__init__, arguments, section="model", given=("domain",))
+    torch.set_flush_denormal(True)  # threads take it over from this one when they start
     torch.manual_seed(seed)
     return family(domain=domain, **arguments)
 

@@ -5,9 +5,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lookalike.domain import Domain
-from lookalike.likelihood import Kind
-from lookalike.ranges import PositiveInt
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import Kind
+from lookalike.core.ranges import PositiveInt
 
 
 class Copycat(nn.Module):

@@ -23,12 +23,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lookalike.domain import Domain
-from lookalike.likelihood import Kind, row_noise
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import Kind, row_noise
+from lookalike.core.ranges import PositiveInt, Share
 from lookalike.networks.classes import Classes, chosen, marginal, told
 from lookalike.networks.denoiser import LEAST_LOG_SNR, Denoiser, ImageSize, PerKind, VectorSize
 from lookalike.networks.paths import Posterior, log_snr, shaped, time_of
-from lookalike.ranges import PositiveInt, Share
 
 
 class Diffusion(nn.Module):
@@ -47,6 +47,9 @@ class Diffusion(nn.Module):
 
     COARSE = (-5.0, 3.0)
     """Ends of the log signal-to-noise ratios where images are decided."""
+
+    FEW = 16
+    """Dimensions up to which noise can be spread evenly over all of them."""
 
     def __init__(
         self,
@@ -164,14 +167,14 @@ class Diffusion(nn.Module):
         return marginal(self.classes, given, len(x))
 
     def spread_noise(self, x: Tensor, count: int) -> Tensor:
-        """Standard normal noise `[N, count, *shape]` by `row_noise`; for vectors spread evenly in each dimension.
+        """Standard normal noise `[N, count, *shape]` by `row_noise`; in few dimensions spread evenly over each.
 
         Equal observations share their noise, so that errors do not average out over data that repeat: few dimensions
         take a sequence of low discrepancy from a random start, steps of powers of a generalized golden ratio.
         """
-        if self.domain.kind == "image":
-            return row_noise(x, (count, *self.domain.shape), distribution="normal", seed=0)
         dimensions = self.domain.dimensions
+        if dimensions > self.FEW:
+            return row_noise(x, (count, *self.domain.shape), distribution="normal", seed=0)
         ratio = 2.0
         for _ in range(50):
             ratio = (1 + ratio) ** (1 / (dimensions + 1))
@@ -179,4 +182,4 @@ class Diffusion(nn.Module):
         start = row_noise(x, (1, dimensions), distribution="uniform", seed=0).double()
         places = (start + torch.arange(count)[:, None] * step) % 1
         noise: Tensor = torch.special.ndtri(places.clamp(1e-6, 1 - 1e-6)).float()
-        return noise
+        return noise.view(len(x), count, *self.domain.shape)

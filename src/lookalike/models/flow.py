@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import TypedDict
 
-from lookalike.domain import Domain
-from lookalike.errors import UserError
-from lookalike.likelihood import Kind, WorkingUnits, log_mean_exp, row_noise
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
+from lookalike.core.likelihood import Kind, WorkingUnits, log_mean_exp, row_noise
+from lookalike.core.ranges import AtLeastTwo, PositiveInt, Widths, settings
 from lookalike.networks.blocks import Residual
 from lookalike.networks.marginals import Marginals
-from lookalike.ranges import AtLeastTwo, PositiveInt, Widths, settings
 
 
 @settings

@@ -35,14 +35,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lookalike.domain import Domain
-from lookalike.likelihood import Kind, log_mean_exp, row_noise
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import Kind, log_mean_exp, row_noise
+from lookalike.core.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 from lookalike.networks.classes import Classes, chosen, marginal, told
 from lookalike.networks.coupling import optimal_coupling
 from lookalike.networks.denoiser import Denoiser, ImageSize, VectorSize
 from lookalike.networks.ode import Solver, check_solver, integrate
 from lookalike.networks.paths import Posterior, Times, shaped
-from lookalike.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 
 
 class FlowMatching(nn.Module):

@@ -20,12 +20,12 @@ from torch.func import functional_call
 from torch.nn import functional
 from typing_extensions import TypedDict
 
-from lookalike.domain import Domain
-from lookalike.likelihood import Kind, WorkingUnits
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import Kind, WorkingUnits
+from lookalike.core.ranges import PositiveFloat, PositiveInt, Widths, settings
 from lookalike.networks.classes import Classes, chosen, told
 from lookalike.networks.conv import Decoder, Encoder
 from lookalike.networks.mlp import MLP
-from lookalike.ranges import PositiveFloat, PositiveInt, Widths, settings
 
 
 @settings

@@ -11,10 +11,10 @@ import torch
 from annotated_types import MinLen
 from torch import Tensor, nn
 
-from lookalike.domain import Domain
-from lookalike.likelihood import Kind
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import Kind
+from lookalike.core.ranges import Fraction, NonNegativeFloat
 from lookalike.networks.histogram import smoothed
-from lookalike.ranges import Fraction, NonNegativeFloat
 
 Bandwidths = Annotated[list[NonNegativeFloat], MinLen(1)]
 

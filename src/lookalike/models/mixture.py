@@ -19,11 +19,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
-from lookalike.domain import Domain
-from lookalike.likelihood import Kind
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import Kind
+from lookalike.core.ranges import PositiveInt, settings
 from lookalike.networks.factors import FactorAnalysers
 from lookalike.networks.gaussians import FullCovariance
-from lookalike.ranges import PositiveInt, settings
 
 
 @settings

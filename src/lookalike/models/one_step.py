@@ -24,13 +24,13 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
-from lookalike.domain import Domain
-from lookalike.likelihood import Kind
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import Kind
+from lookalike.core.ranges import Fraction, PositiveInt, Share, settings
 from lookalike.networks.classes import Classes, chosen, told
 from lookalike.networks.denoiser import Denoiser, ImageSize, PerKind, VectorSize
 from lookalike.networks.embeddings import FourierTime
 from lookalike.networks.paths import Posterior, Times, shaped
-from lookalike.ranges import Fraction, PositiveInt, Share, settings
 
 
 @settings

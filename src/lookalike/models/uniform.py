@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lookalike.domain import Domain
-from lookalike.likelihood import Kind
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import Kind
 
 
 class Uniform(nn.Module):

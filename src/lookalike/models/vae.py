@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
-from lookalike.domain import Domain
-from lookalike.likelihood import Kind, LogisticMixture, WorkingUnits, log_mean_exp, row_noise
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import Kind, LogisticMixture, WorkingUnits, log_mean_exp, row_noise
+from lookalike.core.ranges import PositiveInt, Widths, settings
 from lookalike.networks.classes import Classes, chosen, marginal, told
 from lookalike.networks.conv import Decoder, Encoder
 from lookalike.networks.mlp import MLP
-from lookalike.ranges import PositiveInt, Widths, settings
 
 
 @settings

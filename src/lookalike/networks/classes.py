@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lookalike.domain import Domain
-from lookalike.errors import UserError
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
 
 
 class Classes(nn.Module):

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
-from lookalike.domain import Domain
-from lookalike.likelihood import WorkingUnits
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import WorkingUnits
+from lookalike.core.ranges import PositiveInt, Widths, settings
 from lookalike.networks.first import marginal_mixture, zero_last_layer
 from lookalike.networks.mlp import TimeMLP
 from lookalike.networks.paths import Path, Posterior, log_snr, shaped
 from lookalike.networks.unet import UNet
-from lookalike.ranges import PositiveInt, Widths, settings
 
 LEAST_LOG_SNR = -10.0
 """What a network is told of all noisier times."""

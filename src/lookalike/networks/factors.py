@@ -5,12 +5,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lookalike.domain import Domain
-from lookalike.likelihood import log_mean_exp, row_noise
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import log_mean_exp, row_noise
+from lookalike.core.progress import progress
 from lookalike.networks.clusters import clusters
 from lookalike.networks.marginals import Marginals
 from lookalike.networks.truncated import between, log_mass, middle
-from lookalike.progress import progress
 
 
 class FactorAnalysers(nn.Module):

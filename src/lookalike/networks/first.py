@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lookalike.likelihood import WorkingUnits
+from lookalike.core.likelihood import WorkingUnits
 
 
 def marginal_mixture(x: Tensor, units: WorkingUnits, *, components: int, ends: bool) -> tuple[Tensor, Tensor, Tensor]:

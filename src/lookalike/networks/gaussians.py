@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lookalike.domain import Domain
-from lookalike.likelihood import WorkingUnits, log_mean_exp, row_noise
+from lookalike.core.domain import Domain
+from lookalike.core.likelihood import WorkingUnits, log_mean_exp, row_noise
 from lookalike.networks.clusters import clusters
 
 

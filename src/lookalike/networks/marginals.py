@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lookalike.domain import Domain
+from lookalike.core.domain import Domain
 from lookalike.networks.histogram import smoothed
 
 

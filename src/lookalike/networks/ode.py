@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import torch
 
-from lookalike.errors import UserError
+from lookalike.core.errors import UserError
 
 FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")
 Solver = Literal["euler", "midpoint", "heun2", "heun3", "rk4", "bosh3", "dopri5", "dopri8"]

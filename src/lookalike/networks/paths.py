@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from lookalike.likelihood import WorkingUnits
-from lookalike.ranges import PositiveFloat, Share, settings
+from lookalike.core.likelihood import WorkingUnits
+from lookalike.core.ranges import PositiveFloat, Share, settings
 
 NOISE_AT_THE_END = 0.5
 """In grid steps."""

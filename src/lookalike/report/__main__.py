@@ -2,8 +2,8 @@
 
 import sys
 
-from lookalike.config import compose
-from lookalike.errors import UserError
+from lookalike.core.config import compose
+from lookalike.core.errors import UserError
 from lookalike.report.results import show
 
 if __name__ == "__main__":

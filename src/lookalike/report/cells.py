@@ -11,8 +11,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from lookalike.core.errors import UserError
 from lookalike.data import Prepared
-from lookalike.errors import UserError
 
 Entry = dict[str, Any]
 Curve = NDArray[np.float64]

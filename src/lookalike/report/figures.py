@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from lookalike.core.domain import Domain
 from lookalike.data import SPLITS
-from lookalike.domain import Domain
 from lookalike.pictures import image_grid
 from lookalike.report import style
 from lookalike.report.cells import REAL, Row, Table

@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table as Grid
 
-from lookalike.config import ROOT
-from lookalike.errors import UserError
-from lookalike.files import write_json
+from lookalike.core.config import ROOT
+from lookalike.core.errors import UserError
+from lookalike.core.files import write_json
 from lookalike.report import figures, style
 from lookalike.report.cells import Table
 from lookalike.report.leaderboard import leaderboard, to_csv, to_markdown

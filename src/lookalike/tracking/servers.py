@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lookalike.errors import UserError
+from lookalike.core.errors import UserError
 from lookalike.tracking.workspace import Server, show_cells
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from lookalike.domain import Domain
+from lookalike.core.domain import Domain
 from lookalike.pictures import save_picture
 from lookalike.tracking.content import STAGES, Content, Point, Record, digest, read
 

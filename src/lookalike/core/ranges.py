@@ -1,4 +1,4 @@
-"""Types that say which values a setting may take; `lookalike.config` checks them before any work starts."""
+"""Types that say which values a setting may take; `lookalike.core.config` checks them before any work starts."""
 
 from typing import Annotated, TypeVar
 

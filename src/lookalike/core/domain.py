@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.errors import UserError
+from lookalike.core.errors import UserError
 
 Array = NDArray[Any]
 

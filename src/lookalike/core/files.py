@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.errors import UserError
+from lookalike.core.errors import UserError
 
 
 def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:

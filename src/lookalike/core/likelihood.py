@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lookalike.domain import Domain
+from lookalike.core.domain import Domain
 
 Kind = Literal["exact", "lower bound", "estimate"]
 

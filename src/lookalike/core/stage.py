@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import psutil
 
 from lookalike import INTERRUPTED, leave
-from lookalike.config import ROOT, Config, choices, compose, compose_unchecked, groups
-from lookalike.errors import UserError
-from lookalike.files import write_json
+from lookalike.core.config import ROOT, Config, choices, compose, compose_unchecked, groups
+from lookalike.core.errors import UserError
+from lookalike.core.files import write_json
 
 T = TypeVar("T")
 

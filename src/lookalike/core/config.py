@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import lookalike
-from lookalike.errors import UserError
-from lookalike.ranges import AtLeastTwo, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Seed, Share
+from lookalike.core.errors import UserError
+from lookalike.core.ranges import AtLeastTwo, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Seed, Share
 
 ROOT = Path(lookalike.__file__).resolve().parents[2]
 """The checkout that this package lies in."""

@@ -1,0 +1,1 @@
+"""What every stage is built on: configuration, the grid and likelihoods on it, files, errors, the command line."""

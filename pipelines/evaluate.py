@@ -1,17 +1,21 @@
 """Score a trained model and its samples: `python pipelines/evaluate.py data=mnist model=vae`."""
 
-from lookalike import evaluation, views
+from lookalike import views
 from lookalike.core.config import Config
 from lookalike.core.files import save_arrays, write_json
 from lookalike.core.stage import Cell, Cost, run, writing
 from lookalike.data import Prepared
-from lookalike.extractor import Extractor
-from lookalike.models.build import check_settings
-from lookalike.sampling import load_samples
-from lookalike.trained import Trained
 
 
 def main(config: Config) -> None:
+    views.expect(config)
+    # While MLflow is imported beside, torch is here.
+    from lookalike import evaluation
+    from lookalike.extractor import Extractor
+    from lookalike.models.build import check_settings
+    from lookalike.sampling import load_samples
+    from lookalike.trained import Trained
+
     cell, cost = Cell(config), Cost()
     prepared = Prepared(cell.prepared)
     trained = Trained(cell.train, prepared=prepared)

@@ -13,13 +13,17 @@ from lookalike.core.config import Config
 from lookalike.core.files import write_json
 from lookalike.core.stage import Cell, Cost, run, writing
 from lookalike.data import Prepared
-from lookalike.models.build import check_settings
-from lookalike.pictures import save_picture
-from lookalike.sampling import class_number, draw_batches, draw_classes, save_samples
-from lookalike.trained import Trained
 
 
 def main(config: Config) -> None:
+    if config.label is None:
+        views.expect(config)
+    # While MLflow is imported beside, torch is here.
+    from lookalike.models.build import check_settings
+    from lookalike.pictures import save_picture
+    from lookalike.sampling import class_number, draw_batches, draw_classes, save_samples
+    from lookalike.trained import Trained
+
     cell, cost, count = Cell(config), Cost(), config.budget.samples
     prepared = Prepared(cell.prepared)
     domain = prepared.domain

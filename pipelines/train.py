@@ -1,14 +1,18 @@
 """Train one family on one data set: `python pipelines/train.py data=mnist model=vae`."""
 
-from lookalike import learning, views
+from lookalike import views
 from lookalike.core.config import Config
 from lookalike.core.files import write_json
 from lookalike.core.stage import Cell, Cost, run, writing
 from lookalike.data import Prepared
-from lookalike.models.build import build, check_settings
 
 
 def main(config: Config) -> None:
+    views.expect(config)
+    # While MLflow is imported beside, torch is here.
+    from lookalike import learning
+    from lookalike.models.build import build, check_settings
+
     cell, cost = Cell(config), Cost()
     prepared = Prepared(cell.prepared)
     model = build(config.model, prepared.domain, seed=config.seed)

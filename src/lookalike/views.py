@@ -1,7 +1,8 @@
 """The stage's side of tracking: hands what happens to a process of its own that records it (see `tracking`).
 
 MLflow takes seconds to import and a server may be slow or gone, so none of it happens in a stage. A stage writes lines
-of JSON to its recorder's pipe, and waits for it once, at the end.
+of JSON to its recorder's pipe, and waits for it once, at the end. A stage that says early that it will want a recorder
+(`expect`) has MLflow imported on another core while it imports torch itself.
 """
 
 import base64
@@ -44,7 +45,7 @@ class View:
 class Recorder(View):
     """Tells a process of its own. A thread does the writing, so that a full pipe holds nobody up."""
 
-    def __init__(self, message: dict[str, Any]) -> None:
+    def __init__(self, config: Config) -> None:
         self.outbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self.process: subprocess.Popen[bytes] | None = None
         try:
@@ -60,6 +61,10 @@ class Recorder(View):
             complain(f"no recorder could be started ({error.strerror})")
         self.thread = threading.Thread(target=self._write, name="recorder", daemon=True)
         self.thread.start()
+        self._tell("expect", tracking=config.tracking.model_dump())
+
+    def open(self, **message: Any) -> None:
+        """What there is to record: a run, or a report."""
         self._tell("open", **message)
 
     def metrics(self, values: dict[str, float], step: int) -> None:
@@ -113,9 +118,19 @@ def complain(problem: str) -> None:
     print(f"tracking: {problem}, record it later with: python pipelines/record.py", file=sys.stderr, flush=True)
 
 
-def views_of(config: Config) -> dict[str, Any]:
-    """What a recorder needs to know to find its servers."""
-    return {"tracking": config.tracking.model_dump()}
+EXPECTED: list[Recorder] = []
+"""The recorder that waits for its run, if any."""
+
+
+def recorder(config: Config) -> Recorder:
+    """A recorder for the views of a configuration, the one that was expected if there is one."""
+    return EXPECTED.pop() if EXPECTED else Recorder(config)
+
+
+def expect(config: Config) -> None:
+    """Have a recorder ready for `opened`; one that is never opened goes with this process and leaves no trace."""
+    if not EXPECTED and (config.tracking.mlflow or config.tracking.wandb):
+        EXPECTED.append(Recorder(config))
 
 
 @contextmanager
@@ -132,10 +147,8 @@ def opened(config: Config, record: dict[str, Any], *, sweep: str | None = None) 
     if not (config.tracking.mlflow or config.tracking.wandb):
         yield View()
         return
-    view = Recorder(
-        views_of(config)
-        | {"record": record, "sampling": config.sampling, "sweep": sweep, "cell": str(Cell(config).train.parent)}
-    )
+    view = recorder(config)
+    view.open(record=record, sampling=config.sampling, sweep=sweep, cell=str(Cell(config).train.parent))
     state = "FAILED"
     try:
         yield view
@@ -150,5 +163,6 @@ def opened(config: Config, record: dict[str, Any], *, sweep: str | None = None) 
 def record_report(config: Config, folder: Path) -> None:
     """Attach a finished report, the folder of `report.html` and `figures/`, to the runs that it is about."""
     if config.tracking.mlflow or config.tracking.wandb:
-        view = Recorder(views_of(config) | {"artifacts": str(config.path("artifacts")), "report": str(folder)})
+        view = recorder(config)
+        view.open(artifacts=str(config.path("artifacts")), report=str(folder))
         view.close("FINISHED")

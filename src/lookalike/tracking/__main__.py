@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lookalike.tracking.content import Point, Record
-from lookalike.tracking.servers import asked_for, complaint, quiet, tell
+from lookalike.tracking.servers import asked_for, complaint, load, quiet, tell
 from lookalike.tracking.workspace import Run, Server, catch_up, show_cells, show_preview, show_stage
 
 FLUSH_SECONDS = 2.0
@@ -149,13 +149,16 @@ def main() -> None:
     quiet()
     inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
     threading.Thread(target=read_lines, args=[inbox], daemon=True).start()
-    first = inbox.get()
-    if first is None:
+    if (expected := inbox.get()) is None:
+        return
+    tracking = expected["tracking"]
+    load(tracking)
+    if (first := inbox.get()) is None:
         return
     if "report" in first:
-        record_report(first)
+        record_report(first | {"tracking": tracking})
     else:
-        record_run(first, inbox)
+        record_run(first | {"tracking": tracking}, inbox)
 
 
 if __name__ == "__main__":

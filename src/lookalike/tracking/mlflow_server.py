@@ -36,6 +36,18 @@ SERVERS = ("http://", "https://", "databricks")
 Tags = dict[str, str]
 
 
+def load_client(uri: str) -> None:
+    """Set MLflow up and import what talks to the server or database of a URI."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_ENABLE_ASYNC_LOGGING"):
+        os.environ.pop(name, None)
+    import mlflow
+
+    if not uri.startswith(SERVERS):
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
 class MlflowRuns:
     """An experiment on a tracking server.
 
@@ -47,14 +59,8 @@ class MlflowRuns:
 
     def __init__(self, *, uri: str, experiment: str) -> None:
         self.uri = resolved(uri)
-        for name, value in SETTINGS.items():
-            os.environ.setdefault(name, value)
-        for name in ("MLFLOW_RUN_ID", "MLFLOW_ENABLE_ASYNC_LOGGING"):
-            os.environ.pop(name, None)
+        load_client(self.uri)  # takes long: not while others wait for the lock
         import mlflow
-
-        if not self.uri.startswith(SERVERS):
-            import mlflow.store.tracking.sqlalchemy_store  # takes long: not while others wait for the lock
 
         # SQLite lets one process write at a time; the others wait for as long as this.
         uri = f"{self.uri}?timeout={LOCK_SECONDS}" if is_sqlite(self.uri) and "?" not in self.uri else self.uri

@@ -1,5 +1,6 @@
 """The views that a configuration asks for, and what to say when one is away."""
 
+import contextlib
 import logging
 import sys
 import warnings
@@ -15,6 +16,15 @@ def quiet() -> None:
     """This process is a view's alone: what MLflow, Alembic and urllib3 have to say short of an error is of no use."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
+
+
+def load(tracking: dict[str, Any]) -> None:
+    """Import what the section `tracking` needs: it takes seconds, and no server. What fails here fails again later."""
+    if tracking["mlflow"]:
+        from lookalike.tracking.mlflow_server import load_client, resolved
+
+        with contextlib.suppress(Exception):
+            load_client(resolved(tracking["uri"]))
 
 
 def asked_for(tracking: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Server]]]:

@@ -21,7 +21,8 @@ from lookalike.core.stage import Cell
 from lookalike.data import Prepared
 from lookalike.models import Fitted, Startable
 from lookalike.models.build import build
-from lookalike.training import operations_per_step, set_threads
+from lookalike.muon import Muon
+from lookalike.training import groups, operations_per_step, set_threads
 
 SAMPLES = 250
 
@@ -57,8 +58,9 @@ def measure(family: str, seconds: float) -> str:
         if isinstance(model, Startable):
             model.start(grid)
         x = grid[: config.data.batch_size]
-        operations = operations_per_step(model, (x,))
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+        assert config.optimizer is not None
+        operations = operations_per_step(model, (x,), config.optimizer)
+        optimizer = Muon(groups(model, config.optimizer), lr=1e-4, fused=True)
 
         def step() -> None:
             optimizer.zero_grad()

@@ -27,7 +27,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lookalike.core.config import Config, Optimizer, compose
 from lookalike.core.domain import Domain
 from lookalike.models.build import build
-from lookalike.training import set_threads, train
+from lookalike.muon import Muon
+from lookalike.training import groups, set_threads, train
 
 TARGET = 0.9
 
@@ -83,14 +84,10 @@ def ours(model: nn.Module, images: NDArray[Any], config: Config, *, steps: int) 
 def plain(model: nn.Module, images: NDArray[Any], optimizer: Optimizer, *, batch_size: int, steps: int) -> Pace:
     """The pace of a loop that does the same and no more."""
     generator = np.random.default_rng(0)
-    groups = [
-        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": optimizer.weight_decay},
-        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    adam = torch.optim.AdamW(groups, lr=optimizer.lr, betas=(0.9, 0.99), fused=True)
+    steps_of = Muon(groups(model, optimizer), lr=optimizer.lr, betas=(optimizer.momentum, 0.99), fused=True)
     warmup = max(1.0, optimizer.warmup * steps)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        adam, lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+        steps_of, lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
     )
     decay = max(0.0, 1 - 1 / (optimizer.average * steps)) if optimizer.average else None
     ema = get_ema_multi_avg_fn(decay) if decay is not None else None
@@ -102,10 +99,10 @@ def plain(model: nn.Module, images: NDArray[Any], optimizer: Optimizer, *, batch
             order = generator.permutation(len(images))
         rows, order = order[:batch_size], order[batch_size:]
         loss = model.losses(torch.from_numpy(images[rows]))["loss"]  # type: ignore[operator]
-        adam.zero_grad()
+        steps_of.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), optimizer.clip)
-        adam.step()
+        steps_of.step()
         schedule.step()
         if averaged is not None:
             averaged.update_parameters(model)

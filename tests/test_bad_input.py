@@ -157,7 +157,7 @@ def test_a_solver_s_setting_out_of_range_is_named_before_training(
 
 
 def test_an_optimizer_for_a_model_that_is_not_trained_is_refused(work: Path, refused: Callable[..., str]) -> None:
-    optimizer = "{lr: 0.1, weight_decay: 0, warmup: 0, clip: 1, average: 0, momentum: 0.9}"
+    optimizer = "{lr: 0.1, weight_decay: 0, warmup: 0, clip: 1, average: 0, momentum: 0.9, muon: 0}"
     line = refused(work, "train", "data=heights", "model=independent", f"optimizer={optimizer}")
     assert "optimizer" in line
     assert "independent" in line

@@ -19,7 +19,7 @@ from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.training import Arrays, Batches, History, Silent, gather, operations_per_step, train
 
-OPTIMIZER = Optimizer(lr=0.02, weight_decay=0.1, warmup=0.1, clip=0.5, average=0.2, momentum=0.9)
+OPTIMIZER = Optimizer(lr=0.02, weight_decay=0.1, warmup=0.1, clip=0.5, average=0.2, momentum=0.9, muon=0.0)
 TRAINER = Trainer(
     accelerator="cpu", devices=1, precision="32-true", threads=1, checks=4, validation_points=30, previews=0,
     batch_size=16,

@@ -112,7 +112,7 @@ def train_at_price(model: Any, prepared: Prepared, config: Config, *, scratch: P
 
     if config.data.batch_size > (count := len(arrays[0])):
         raise UserError(f"data.batch_size={config.data.batch_size}: the training set holds {count} observations")
-    cost = operations_per_step(network, gather(arrays, np.arange(config.data.batch_size)))
+    cost = operations_per_step(network, gather(arrays, np.arange(config.data.batch_size)), config.optimizer)
     steps = max(1, round(min(config.data.flops / max(cost, 1), config.data.steps) * config.budget.scale))
     count = 48 if prepared.domain.kind == "image" else 500
     history = train(

@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lookalike.core.config import Optimizer, Trainer
 from lookalike.core.errors import UserError
 from lookalike.core.progress import progress
+from lookalike.muon import Muon, is_hidden_kernel
 
 Batch = tuple[Tensor, ...]
 Arrays = tuple[NDArray[Any], ...]
@@ -87,13 +88,8 @@ class Learner(pl.LightningModule):
         self.model, self.settings, self.steps, self.seed = model, optimizer, steps, seed
 
     def configure_optimizers(self) -> Any:
-        """AdamW; weight decay on matrices and kernels, none on biases, gains and the like."""
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.settings.weight_decay},
-                {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-            ],
+        optimizer = Muon(
+            groups(self.model, self.settings),
             lr=self.settings.lr,
             betas=(self.settings.momentum, 0.99),
             # Lightning clips no gradients of a fused optimizer in mixed precision.
@@ -123,6 +119,18 @@ class Learner(pl.LightningModule):
         torch.manual_seed(batch_idx)
         losses: dict[str, Tensor] = self.model.losses(*batch)  # type: ignore[operator]
         return losses
+
+
+def groups(model: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:
+    """What is trained, by how: weight decay on matrices and kernels, none on biases, gains and the like."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    hidden = {p for p in trained if settings.muon and is_hidden_kernel(p)}
+    kinds = (
+        ([p for p in trained if p in hidden], settings.weight_decay, settings.muon),
+        ([p for p in trained if p.ndim > 1 and p not in hidden], settings.weight_decay, 0.0),
+        ([p for p in trained if p.ndim <= 1], 0.0, 0.0),
+    )
+    return [{"params": p, "weight_decay": decay, "stretch": stretch} for p, decay, stretch in kinds if p]
 
 
 class Record(Callback):
@@ -211,14 +219,17 @@ class Record(Callback):
         self.sums, self.count = dict(state_dict["sums"]), state_dict["count"]
 
 
-def operations_per_step(model: nn.Module, batch: Batch) -> int:
-    """Floating-point operations of one forward and backward pass over a batch, by torch's own counter.
+def operations_per_step(model: nn.Module, batch: Batch, optimizer: Optimizer | None = None) -> int:
+    """Floating-point operations of one step on a batch, by torch's own counter.
 
-    It counts matrix products and convolutions, two operations a multiply-add.
+    It counts matrix products and convolutions, two operations a multiply-add, of the forward and backward pass and of
+    an optimizer.
     """
     twin = copy.deepcopy(model)
     with torch.random.fork_rng(), FlopCounterMode(display=False) as counter:
         twin.losses(*batch)["loss"].backward()  # type: ignore[operator]
+        if optimizer is not None:
+            Muon(groups(twin, optimizer), lr=0.0).step()
     return int(counter.get_total_flops())
 
 

@@ -37,7 +37,7 @@ class Strict(pydantic.BaseModel):
 
 
 class Optimizer(Strict):
-    """AdamW with a linear warm-up and a cosine decay to zero."""
+    """AdamW, or Muon for some weights, with a linear warm-up and a cosine decay to zero."""
 
     lr: PositiveFloat
     weight_decay: NonNegativeFloat
@@ -47,6 +47,8 @@ class Optimizer(Strict):
     """Horizon of the exponential moving average of the weights, as a share of the steps; 0 keeps the last weights."""
     momentum: Share
     """How much of the gradients' moving average a step keeps (Adam's first beta); 0 for players against each other."""
+    muon: NonNegativeFloat
+    """How much longer Muon's steps of hidden kernels are than AdamW's would be; 0 for AdamW alone."""
 
 
 class Features(Strict):

@@ -34,7 +34,7 @@ def trained(optimizer: torch.optim.Optimizer, net: Net, steps: int) -> list[floa
     for _ in range(steps):
         optimizer.zero_grad()
         loss = net.losses(x)["loss"]
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses.append(loss.item())
     return losses

@@ -17,6 +17,8 @@ def leave(*_: Any) -> None:
 
 STAGE = os.path.basename(os.path.dirname(os.path.abspath(sys.argv[0]))) == "pipelines"
 
-if STAGE and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # Imports take seconds, and an exception in them could end as anything in a C extension. `stage.run` ends this.
-    signal.signal(signal.SIGINT, leave)
+if STAGE:
+    # Imports take seconds, and an exception in them could end as anything in a C extension. `stage.writing` ends this.
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is usual:
+            signal.signal(number, leave)

@@ -89,7 +89,12 @@ def writing(folder: Path) -> Iterator[Path]:
 
     Raises:
         UserError: the place can't be written to; raised before the block runs.
+        KeyboardInterrupt: the process was told to stop, by Ctrl-C or SIGTERM.
     """
+    # From here on there are drafts to clear away.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is leave:
+            signal.signal(number, signal.default_int_handler)
     draft, old = (folder.parent / f".{folder.name}-{part}" for part in ("draft", "old"))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -142,12 +147,7 @@ def run(main: Callable[[Config], None]) -> None:
 
             print(OmegaConf.to_yaml(compose_unchecked([item for item in overrides if item != "--cfg"])))
             return
-        config = compose(overrides)
-        # From here on there may be drafts to clear away. Before, Hydra makes an error of its own of an interruption.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        if signal.getsignal(signal.SIGINT) is leave:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        main(config)
+        main(compose(overrides))
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:

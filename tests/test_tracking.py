@@ -268,6 +268,25 @@ def test_a_dead_server_costs_one_line_and_can_be_told_later(prepared: Workspace,
     assert snapshot(workspace.store)["tags"]["model"] == "independent"
 
 
+def test_a_recorder_that_is_left_without_a_server_waits_for_its_stage_in_silence() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "lookalike.tracking"], env=environment(), stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    ) as recorder:  # fmt: skip
+        assert recorder.stdin is not None
+        assert recorder.stderr is not None
+        tracking = {"mlflow": True, "wandb": False, "uri": "http://127.0.0.1:9", "experiment": "lookalike"}
+        run = {"kind": "open", "record": record(steps=1), "sampling": {}, "sweep": None, "cell": "nowhere"}
+        for message in ({"kind": "expect", "tracking": tracking}, run):
+            recorder.stdin.write(json.dumps(message) + "\n")
+        recorder.stdin.flush()
+        assert "can't be reached" in recorder.stderr.readline()
+        time.sleep(1)
+        recorder.stdin.close()
+        assert recorder.stderr.read() == ""
+        assert recorder.wait(PATIENCE) == 0
+
+
 def start(workspace: Workspace, *overrides: str) -> subprocess.Popen[str]:
     """Training, as from a terminal: a process group of its own. It is returned in its middle."""
     training = subprocess.Popen(

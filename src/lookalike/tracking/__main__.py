@@ -148,7 +148,17 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     quiet()
     inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-    threading.Thread(target=read_lines, args=[inbox], daemon=True).start()
+    reader = threading.Thread(target=read_lines, args=[inbox], daemon=True)
+    reader.start()
+    try:
+        serve(inbox)
+    finally:
+        # Python must not end while a thread waits for its input: where no view is left, that is until the stage ends.
+        reader.join()
+
+
+def serve(inbox: "queue.SimpleQueue[Message | None]") -> None:
+    """Get ready, and then record a run or a report, if either comes."""
     if (expected := inbox.get()) is None:
         return
     tracking = expected["tracking"]

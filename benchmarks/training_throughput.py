@@ -84,10 +84,10 @@ def ours(model: nn.Module, images: NDArray[Any], config: Config, *, steps: int) 
 def plain(model: nn.Module, images: NDArray[Any], optimizer: Optimizer, *, batch_size: int, steps: int) -> Pace:
     """The pace of a loop that does the same and no more."""
     generator = np.random.default_rng(0)
-    steps_of = Muon(groups(model, optimizer), lr=optimizer.lr, betas=(optimizer.momentum, 0.99), fused=True)
+    descent = Muon(groups(model, optimizer), lr=optimizer.lr, betas=(optimizer.momentum, 0.99), fused=True)
     warmup = max(1.0, optimizer.warmup * steps)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        steps_of, lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+        descent, lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
     )
     decay = max(0.0, 1 - 1 / (optimizer.average * steps)) if optimizer.average else None
     ema = get_ema_multi_avg_fn(decay) if decay is not None else None
@@ -99,10 +99,10 @@ def plain(model: nn.Module, images: NDArray[Any], optimizer: Optimizer, *, batch
             order = generator.permutation(len(images))
         rows, order = order[:batch_size], order[batch_size:]
         loss = model.losses(torch.from_numpy(images[rows]))["loss"]  # type: ignore[operator]
-        steps_of.zero_grad()
+        descent.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), optimizer.clip)
-        steps_of.step()
+        descent.step()
         schedule.step()
         if averaged is not None:
             averaged.update_parameters(model)

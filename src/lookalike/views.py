@@ -61,7 +61,8 @@ class Recorder(View):
             complain(f"no recorder could be started ({error.strerror})")
         self.thread = threading.Thread(target=self._write, name="recorder", daemon=True)
         self.thread.start()
-        self._tell("expect", tracking=config.tracking.model_dump())
+        self.tracking = config.tracking
+        self._tell("expect", tracking=self.tracking.model_dump())
 
     def open(self, **message: Any) -> None:
         """What there is to record: a run, or a report."""
@@ -123,8 +124,9 @@ EXPECTED: list[Recorder] = []
 
 
 def recorder(config: Config) -> Recorder:
-    """A recorder for the views of a configuration, the one that was expected if there is one."""
-    return EXPECTED.pop() if EXPECTED else Recorder(config)
+    """A recorder for the views of a configuration, the one that was expected if there is one for these views."""
+    expected = EXPECTED.pop() if EXPECTED else None
+    return expected if expected is not None and expected.tracking == config.tracking else Recorder(config)
 
 
 def expect(config: Config) -> None:

@@ -9,8 +9,11 @@ export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export WANDB_SILENT := true
 
+# Cells that are worked on side by side: one a core, four at most for the sake of memory.
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
+
 .DEFAULT_GOAL := help
-.PHONY: help env data repro heights ui report test lint format types benchmark clean
+.PHONY: help env data repro cells heights ui report test lint format types benchmark clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,12 +29,33 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 data: env ## Bring the raw data out of the bundled remote
 	@dvc pull --quiet data.dvc
 
-repro: data ## Run the whole pipeline, show the leaderboard
+repro: cells ## Run the whole pipeline, show the leaderboard
 	dvc repro
 	@$(MAKE) --no-print-directory report
 
-heights: data ## A first look in a few minutes: the heights cells alone
-	dvc repro --glob 'evaluate@heights-*' 'real@heights'
+# A `dvc repro` works on one stage at a time; several beside each other are how DVC does more. Each holds what it reads and
+# writes, so a cell runs its own stages alone, once its data set's features are there.
+cells: data ## Train, sample and score every family (of DATA=mnist alone), JOBS cells at once
+	@$(MAKE) --no-print-directory --keep-going --jobs=$(JOBS) side_by_side \
+	  STAGES="$$(dvc stage list --name-only | sort -r | tr '\n' ' ')"
+
+ifdef STAGES
+SETS := $(filter features@$(or $(DATA),%),$(STAGES))
+CELLS := $(filter evaluate@$(if $(DATA),$(DATA)-)%,$(STAGES))
+.PHONY: side_by_side $(SETS) $(CELLS)
+side_by_side: $(CELLS)
+$(foreach set,$(SETS),$(eval $(filter $(set:features@%=evaluate@%-%),$(CELLS)): $(set)))
+# Progress bars take turns on one line, and say whose they are.
+$(SETS) $(CELLS): export TQDM_BAR_FORMAT = $(patsubst features@%,%,$(@:evaluate@%=%)) {l_bar}{bar}{r_bar}
+$(SETS) $(CELLS): export TQDM_MININTERVAL = 1
+$(SETS):
+	@dvc --wait-for-lock repro --single-item $(foreach stage,prepare features real,$(@:features@%=$(stage)@%))
+$(CELLS):
+	@dvc --wait-for-lock repro --single-item $(foreach stage,train sample evaluate,$(@:evaluate@%=$(stage)@%))
+endif
+
+heights: ## A first look in a few minutes: the heights cells alone
+	@$(MAKE) --no-print-directory cells DATA=heights
 	python pipelines/compare.py
 
 report: env ## Show the leaderboard and where to look next

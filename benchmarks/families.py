@@ -20,9 +20,9 @@ from lookalike.core.config import choices, compose
 from lookalike.core.stage import Cell
 from lookalike.data import Prepared
 from lookalike.models import Fitted, Startable
-from lookalike.models.build import build
+from lookalike.models.build import build, set_threads
 from lookalike.muon import Muon
-from lookalike.training import groups, operations_per_step, set_threads
+from lookalike.training import groups, operations_per_step
 
 SAMPLES = 250
 
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=choices("model"), choices=choices("model"), help="families")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement")
     arguments = parser.parse_args()
-    set_threads(None)
+    set_threads(compose([]).trainer.threads)
     print(f"{torch.get_num_threads()} threads, {matrix_products() / 1e9:,.0f} Gflop/s in matrix products\n")
     print("| family | training images a second | Gflop/s | of matrix products | samples a second |")
     print("| --- | ---: | ---: | ---: | ---: |")

@@ -26,9 +26,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lookalike.core.config import Config, Optimizer, compose
 from lookalike.core.domain import Domain
-from lookalike.models.build import build
+from lookalike.models.build import build, set_threads
 from lookalike.muon import Muon
-from lookalike.training import groups, set_threads, train
+from lookalike.training import groups, train
 
 TARGET = 0.9
 

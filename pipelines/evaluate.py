@@ -12,10 +12,11 @@ def main(config: Config) -> None:
     # While MLflow is imported beside, torch is here.
     from lookalike import evaluation
     from lookalike.extractor import Extractor
-    from lookalike.models.build import check_settings
+    from lookalike.models.build import check_settings, set_threads
     from lookalike.sampling import load_samples
     from lookalike.trained import Trained
 
+    set_threads(config.trainer.threads)
     cell, cost = Cell(config), Cost()
     prepared = Prepared(cell.prepared)
     trained = Trained(cell.train, prepared=prepared)

@@ -19,11 +19,12 @@ def main(config: Config) -> None:
     if config.label is None:
         views.expect(config)
     # While MLflow is imported beside, torch is here.
-    from lookalike.models.build import check_settings
+    from lookalike.models.build import check_settings, set_threads
     from lookalike.pictures import save_picture
     from lookalike.sampling import class_number, draw_batches, draw_classes, save_samples
     from lookalike.trained import Trained
 
+    set_threads(config.trainer.threads)
     cell, cost, count = Cell(config), Cost(), config.budget.samples
     prepared = Prepared(cell.prepared)
     domain = prepared.domain

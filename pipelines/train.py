@@ -11,8 +11,9 @@ def main(config: Config) -> None:
     views.expect(config)
     # While MLflow is imported beside, torch is here.
     from lookalike import learning
-    from lookalike.models.build import build, check_settings
+    from lookalike.models.build import build, check_settings, set_threads
 
+    set_threads(config.trainer.threads)
     cell, cost = Cell(config), Cost()
     prepared = Prepared(cell.prepared)
     model = build(config.model, prepared.domain, seed=config.seed)

@@ -26,8 +26,8 @@ def likelihoods(
 ) -> tuple[dict[str, Entry], dict[str, NDArray[Any]]]:
     """Bits a dimension on every split.
 
-    The test split gets as many points as `points` affords, the other two the least; where that is not all, they are a
-    random subset that is the same for every family.
+    The test split gets as many points as `points` affords, the other two `points.others`; where that is not all, they
+    are a random subset that is the same for every family.
 
     Returns:
         Entries `bits_per_dim` (test), `bits_per_dim_validation` and `bits_per_dim_train`, each with its kind,
@@ -42,7 +42,7 @@ def likelihoods(
         grid = prepared.grid(split)
         affordable = points.most
         if split != "test":
-            affordable = points.least
+            affordable = points.others
         elif cost := operations_per_point(model, grid, settings):
             affordable = min(points.most, max(points.least, int(points.flops / cost)))
         rows = subset(len(grid), affordable)

@@ -72,11 +72,13 @@ class Data(Strict):
 
 
 class LikelihoodPoints(Strict):
-    """How many points of a split a likelihood is measured on."""
+    """How many points a likelihood is measured on: of the test split as many as `flops` affords, between two ends."""
 
     most: AtLeastTwo
     least: AtLeastTwo
     flops: PositiveFloat
+    others: AtLeastTwo
+    """Points of the validation and of the training split, which are there to be compared with each other."""
 
 
 class Budget(Strict):

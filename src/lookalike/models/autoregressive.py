@@ -80,7 +80,8 @@ class Autoregressive(nn.Module):
                 CausalMixer(channels=context, places=self.rows * self.columns, width=image["mixed"])
                 for _ in range(image["depth"])
             )
-            self.of_class = nn.Linear(classes, context, bias=False) if classes else None
+            # Where a class has its strokes is the first thing there is to know of it.
+            self.of_class = nn.Parameter(torch.zeros(classes, self.rows, self.columns, context)) if classes else None
         places = (int(self.rows), int(self.columns)) if self.is_image else ()
         self.first = nn.Parameter(torch.zeros(*places, self.block, 3 * components))
         self.inside = Sequential(
@@ -131,7 +132,7 @@ class Autoregressive(nn.Module):
         before = functional.pad(described.flatten(1, 2)[:, :-1], (0, 0, 1, 0)).view(described.shape)
         h: Tensor = self.stem(described) + self.before(before) + self.position
         if self.of_class is not None:
-            h = h + self.of_class(one_hot)[:, None, None]
+            h = h + torch.tensordot(one_hot, self.of_class, dims=1)
         for near, far in zip(self.near, self.far, strict=True):
             h = far(near(h))
         return h
@@ -190,12 +191,12 @@ class Autoregressive(nn.Module):
         far_seen = [torch.zeros(n, int(far.places * far.width), device=device) for far in self.far]
         blocks = torch.zeros(n, *size, self.block, dtype=torch.int64, device=device)
         before = torch.zeros(n, self.block * self.features, device=device)
-        of_class = None if self.of_class is None else self.of_class(one_hot)
+        of_class = None if self.of_class is None else torch.tensordot(one_hot, self.of_class, dims=1)
         for place in range(self.rows * self.columns):
             i, j = divmod(place, self.columns)
             h = self.stem.at(seen, i, j) + self.before(before) + self.position[i, j]
             if of_class is not None:
-                h = h + of_class
+                h = h + of_class[:, i, j]
             for near, far, near_buffer, far_buffer in zip(self.near, self.far, near_seen, far_seen, strict=True):
                 h = far.at(far_buffer, near.at(near_buffer, h, i, j), place)
             x = self.fill(h, self.first[i, j], inside[0, i, j], n)

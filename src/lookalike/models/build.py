@@ -29,6 +29,12 @@ def build(section: Section, domain: Domain, *, seed: int) -> Any:
     return family(domain=domain, **arguments)
 
 
+def set_threads(threads: int | None) -> None:
+    """Let torch use as many threads as are asked for; its own choice is one a core."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
 def check_settings(model: Any, config: Config) -> None:
     """Check the sections that are handed to `sample` and `log_likelihood` later, before any work."""
     likelihood = config.likelihood

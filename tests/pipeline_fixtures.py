@@ -189,13 +189,19 @@ trainer: cpu
 def smoke(
     new_checkout: Callable[..., Path], run: Callable[..., Done], environment: Callable[[Path], dict[str, str]]
 ) -> Path:
-    """A checkout after one `dvc repro` at the smallest budget: both data sets; a trained and a fitted model.
+    """A checkout after what `make repro` does, at the smallest budget: both data sets; a trained and a fitted model.
 
-    What each stage imported stands in `.trace/`.
+    Two cells at a time, and then what is left. What each stage imported stands in `.trace/`.
     """
     checkout = new_checkout(SMOKE)
-    done = run(checkout, "dvc", "repro", env=environment(checkout) | {"STAGE_TRACE": str(checkout / ".trace")})
-    assert done.returncode == 0, done.stdout + done.stderr
+    traced = environment(checkout) | {"STAGE_TRACE": str(checkout / ".trace")}
+    stages = run(checkout, "dvc", "stage", "list", "--name-only").stdout.split()
+    cells = ("make", "--keep-going", "--jobs=2", "side_by_side", f"STAGES={' '.join(stages)}")
+    for command in (cells, ("dvc", "repro")):
+        done = run(checkout, *command, env=traced)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "Running stage 'compare'" in done.stdout
+    assert "Running stage 'evaluate@" not in done.stdout
     return checkout
 
 

@@ -27,7 +27,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 data: env ## Bring the raw data out of the bundled remote
-	@dvc pull --quiet data.dvc
+	@dvc pull data.dvc
 
 repro: cells ## Run the whole pipeline, show the leaderboard
 	dvc repro
@@ -56,13 +56,13 @@ endif
 
 heights: ## A first look in a few minutes: the heights cells alone
 	@$(MAKE) --no-print-directory cells DATA=heights
-	python pipelines/compare.py
+	python pipelines/compare.py paths.results=.lookalike/heights
 
 report: env ## Show the leaderboard and where to look next
 	@python -m lookalike.report
 
 ui: env ## Open the MLflow UI on http://127.0.0.1:5000
-	mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+	mlflow ui --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlflow.db) --host 127.0.0.1 --port 5000
 
 test: data ## Run linter, type checker and tests
 	ruff check .

@@ -4,13 +4,13 @@ from lookalike import views
 from lookalike.core.config import CONF, Config
 from lookalike.core.stage import run, writing
 from lookalike.report.cells import read_listed, read_tables
-from lookalike.report.results import save, show
+from lookalike.report.results import NAMES, save, show
 
 
 def main(config: Config) -> None:
     results = config.path("results")
     tables, skipped = read_tables(config.path("artifacts"), read_listed(CONF / "pipeline.yaml"))
-    with writing(results) as folder:
+    with writing(results, holds=NAMES) as folder:
         save(tables, folder)
     views.record_report(config, results)
     show(results)

@@ -21,6 +21,7 @@ def main(config: Config) -> None:
     prepared = Prepared(cell.prepared)
     trained = Trained(cell.train, prepared=prepared)
     check_settings(trained.model, config)
+    trained.check_samples(cell.sample)
     samples = load_samples(cell.sample / "samples.npz", prepared.domain)
     extractor = Extractor(cell.features / "extractor", prepared)
     with writing(cell.evaluate) as folder, views.opened(config, trained.record) as view:

@@ -1,6 +1,7 @@
 """Check the raw data, split them, write arrays: `python pipelines/prepare.py data=mnist`."""
 
 from lookalike.core.config import Config, arguments_of, check_arguments, target
+from lookalike.core.errors import UserError
 from lookalike.core.stage import Cell, Cost, run, writing
 from lookalike.data.prepare import write
 from lookalike.pictures import save_picture
@@ -15,6 +16,8 @@ def main(config: Config) -> None:
     with writing(cell.prepared) as folder, writing(cell.summary) as pictures:
         with cost.work():
             raw = read(**arguments)
+            if raw.domain.name != config.data.name:
+                raise UserError(f"data.name={config.data.name}: its reader reads {raw.domain.name}")
             summary = write(raw, folder)
             title = f"{raw.domain.name}: training data"
             save_picture(raw.values["train"], raw.domain, pictures / "summary.png", title=title)

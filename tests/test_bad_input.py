@@ -353,6 +353,7 @@ SAMPLES: dict[str, tuple[Callable[[Path], object], str]] = {
     "another name": (lambda p: np.savez(p, heights=FEW), "'samples', only heights"),
     "nothing": (lambda p: np.savez(p), "'samples', only nothing"),
     "no samples": (lambda p: np.savez(p, samples=FEW[:0]), "no samples"),
+    "one sample": (lambda p: np.savez(p, samples=FEW[:1]), "1 samples"),
     "an array alone": (lambda p: p.write_bytes(b"\x93NUMPY\x01\x00"), "damaged"),
     "no archive": (lambda p: p.write_bytes(b"<html>404</html>"), "damaged"),
     "a folder": (become_a_folder, "no samples"),
@@ -378,7 +379,56 @@ def test_samples_that_are_not_on_the_domain_are_refused_and_nothing_in_them_runs
     assert not (path.parent / "mark").exists()
 
 
+@pytest.fixture
+def scored(work: Path, call_stage: Callable[..., Any], places: Callable[[Path], list[str]]) -> Path:
+    """A cell and the real data, all that a comparison takes."""
+    done = call_stage("real", "data=heights", "budget=smoke", "tracking=none", *places(work))
+    assert done.returncode == 0, done.stderr
+    return work
+
+
+def test_samples_of_another_model_are_refused(scored: Path, refused: Callable[..., str]) -> None:
+    """As they are after a training by hand."""
+    cost = scored / "artifacts" / "heights" / "vae" / "sample" / "cost.json"
+    cost.write_text(json.dumps(json.loads(cost.read_text()) | {"fingerprint": "0123456789abcdef"}))
+    for stage in ("evaluate", "compare"):
+        assert "another model" in refused(scored, stage, "data=heights", "model=vae")
+
+
+def test_one_class_is_asked_of_sample_alone(work: Path, refused: Callable[..., str]) -> None:
+    assert "label=female" in refused(work, "evaluate", "data=heights", "model=vae", "label=female")
+
+
+def test_more_threads_than_cores_are_refused(work: Path, refused: Callable[..., str]) -> None:
+    assert "cores" in refused(work, "sample", "data=heights", "model=vae", "trainer.threads=100000")
+
+
+def test_a_record_without_what_it_should_say_is_named(work: Path, refused: Callable[..., str]) -> None:
+    for name in (
+        "vae/train/model.json",
+        "prepared/domain.json",
+        "prepared/summary.json",
+        "features/extractor/extractor.json",
+    ):
+        path = work / "artifacts" / "heights" / name
+        before = path.read_text()
+        for damage in ("{}", "[1]"):
+            path.write_text(damage)
+            assert f"damaged: {path}" in refused(work, "evaluate", "data=heights", "model=vae")
+        path.write_text(before)
+
+
 # Places that can't be written to
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", ".git/HEAD"])
+def test_a_folder_of_the_user_s_own_is_not_replaced_by_a_report(
+    name: str, scored: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "own" / name).parent.mkdir(parents=True)
+    (tmp_path / "own" / name).write_text("mine")
+    assert name.partition("/")[0] in refused(scored, "compare", f"paths.results={tmp_path / 'own'}")
+    assert (tmp_path / "own" / name).read_text() == "mine"
 
 
 def test_an_output_folder_that_is_a_file_is_named(work: Path, refused: Callable[..., str]) -> None:

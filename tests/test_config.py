@@ -142,6 +142,8 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "likelihood.samples=2": ("'likelihood.samples'", "importance_samples"),
     # nothing where something is needed
     "~seed": ("'seed'",),
+    "data.name=mnist": ("data.name=mnist", "data=mnist"),
+    "~likelihood": ("'likelihood'", "@package _global_", "preview"),
     "~data.flops": ("'data.flops'",),
     "~optimizer.lr": ("'optimizer.lr'",),
     "hydra.run.dir=x": ("hydra.run.dir", "no Hydra job"),

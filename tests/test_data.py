@@ -220,6 +220,22 @@ def test_raw_values_off_the_grid_are_refused(raw: Raw, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("wrong", [7, -1, 0.5])
+def test_labels_that_number_no_class_are_refused(raw: Raw, tmp_path: Path, wrong: float) -> None:
+    labels = dict(raw.labels)
+    labels["train"] = np.full(len(raw.labels["train"]), wrong)
+    with pytest.raises(UserError, match="train has labels"):
+        write(dataclasses.replace(raw, labels=labels), tmp_path)
+
+
+def test_unlabelled_data_have_no_class_numbers(raw: Raw, tmp_path: Path) -> None:
+    domain = dataclasses.replace(raw.domain, labels=())
+    none = {split: np.zeros(0, dtype=np.uint8) for split in raw.labels}
+    assert write(dataclasses.replace(raw, domain=domain, labels=none), tmp_path)["splits"]["train"]["classes"] == {}
+    with pytest.raises(UserError, match="where 0 are expected"):
+        write(dataclasses.replace(raw, domain=domain), tmp_path)
+
+
 def test_a_folder_without_prepared_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no prepared data in .*prepare\.py data="):
         Prepared(tmp_path)

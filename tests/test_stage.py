@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from lookalike.core.config import compose
+from lookalike.core.config import ROOT, compose
 from lookalike.core.errors import UserError
 from lookalike.core.files import write_json
-from lookalike.core.stage import Cell, Cost, writing
+from lookalike.core.stage import Cell, Cost, check_replaceable, writing
 
 pytest_plugins = ["pipeline_fixtures"]
 
@@ -81,6 +81,28 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_block_runs(tmp_
     (tmp_path / "heights").write_text("a file where a folder should be")
     with pytest.raises(UserError, match=r"cannot write to .*heights/train"), writing(tmp_path / "heights" / "train"):
         pytest.fail("the block ran")
+
+
+def test_two_do_not_write_to_one_place_at_once(tmp_path: Path, contents: Contents) -> None:
+    with writing(tmp_path / "a") as folder:
+        (folder / "x").write_text("first")
+        with pytest.raises(UserError, match="another process"), writing(tmp_path / "a"):
+            pytest.fail("a draft of two")
+        (folder / "y").write_text("first")
+    assert set(contents(tmp_path)) == {"a/x", "a/y"}
+
+
+@pytest.mark.parametrize("place", ["", ".", ".."])
+def test_the_checkout_is_not_replaceable(place: str) -> None:
+    with pytest.raises(UserError, match="holds this checkout"):
+        check_replaceable(ROOT / place, None)
+
+
+def test_what_is_no_folder_is_not_replaced_by_one(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("mine")
+    with pytest.raises(UserError, match="no folder"), writing(tmp_path / "a"):
+        pytest.fail("the block ran")
+    assert (tmp_path / "a").read_text() == "mine"
 
 
 def test_others_may_read_what_was_written(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def likelihoods(
         bits = bits_per_dimension(torch.from_numpy(nats), prepared.domain).numpy()
         entries["bits_per_dim" if split == "test" else f"bits_per_dim_{split}"] = {
             "value": float(bits.mean()),
-            "standard_error": float(bits.std(ddof=1) / math.sqrt(len(bits))),
+            "standard_error": float((bits - bits[0]).std(ddof=1) / math.sqrt(len(bits))),
             "kind": model.likelihood_kind,
             "unit": prepared.domain.likelihood_unit,
             "split": split,

@@ -33,7 +33,7 @@ class Extractor:
                 f"no features in {folder.parent}: run `python pipelines/features.py data={prepared.domain.name}` first"
             )
         self.folder, self.prepared = folder, prepared
-        self.record = read_json(record, remedy="Run the features stage again")
+        self.record = read_json(record, remedy="Run the features stage again", keys=["name", "digest"])
         self.is_identity = self.record["name"] == VALUES
 
     def stored(self, split: Split) -> NDArray[Any]:

@@ -145,6 +145,6 @@ def load_samples(path: Path, domain: Domain) -> NDArray[Any]:
         domain.to_grid(samples)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    if not len(samples):
-        raise UserError(f"{path}: it holds no samples")
+    if len(samples) < 2:
+        raise UserError(f"{path}: it holds {len(samples) or 'no'} samples; a score and its error take two at least")
     return samples

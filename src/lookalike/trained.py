@@ -9,6 +9,9 @@ from lookalike.core.files import read_json
 from lookalike.data import Prepared
 from lookalike.models.build import build, load_weights
 
+KEYS = ("name", "fingerprint", "configuration", "domain", "data_digest")
+"""Of `model.json`, those that say what it is about."""
+
 
 class Trained:
     """Opens `artifacts/<data>/<model>/train`.
@@ -22,7 +25,7 @@ class Trained:
         command = f"`python pipelines/train.py data={data} model={family}`"
         if not path.is_file():
             raise UserError(f"no trained model in {folder}: run {command} first")
-        self.record = read_json(path, remedy=f"Run {command} again")
+        self.record = read_json(path, remedy=f"Run {command} again", keys=KEYS)
         self.fingerprint: str = self.record["fingerprint"]
         section = self.record["configuration"]["model"]
         if section["_target_"].split(".")[-2] != family:
@@ -42,6 +45,16 @@ class Trained:
             )
         self.model = build(section, domain, seed=0)
         load_weights(self.model, folder / "weights.safetensors")
+
+    def check_samples(self, folder: Path) -> None:
+        """Raise a UserError if the samples of a cell were drawn from another model, as far as their folder tells."""
+        cost = folder / "cost.json"
+        drawn_from = read_json(cost, remedy="Run the sample stage again").get("fingerprint") if cost.is_file() else None
+        if drawn_from not in (None, self.fingerprint):
+            raise UserError(
+                f"samples of another model: those in {folder} were drawn from {self.record['name']} {drawn_from[:8]}, "
+                f"trained is {self.fingerprint[:8]}. Run the sample stage again"
+            )
 
 
 def differing(domain: Domain, other: Domain) -> str:

@@ -149,6 +149,10 @@ class Config(Strict):
         return ROOT / str(getattr(self.paths, kind))
 
 
+MODEL_SECTIONS = ("model", "optimizer", "preview", "sampling", "likelihood")
+"""What a file in `conf/model/` sets."""
+
+
 def choices(group: str) -> list[str]:
     """What a configuration group offers, by name."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
@@ -177,6 +181,8 @@ def compose_unchecked(overrides: list[str]) -> Section:
             raise UserError(f"'{item}': write KEY=VALUE")
         if key.lstrip("+~").startswith("hydra"):
             raise UserError(f"{key}: a stage runs in this process and has no Hydra job to configure")
+        if key == "data.name":
+            raise UserError(f"{item}: a data set has the name of its file in conf/data/; choose it with data={value}")
         if key in groups() and value not in choices(key):
             raise UserError(f"unknown {key} '{value}': choose one of {', '.join(choices(key))}")
     GlobalHydra.instance().clear()
@@ -244,6 +250,11 @@ def explain_validation(
         if known is None or len(found["loc"]) > 1:
             known = [name for name in node if name != found["loc"][-1]]
         return f"unknown key '{key}': there {'are ' + ', '.join(known) if known else 'is nothing to set'}"
+    if found["type"] == "missing" and key in MODEL_SECTIONS:
+        return (
+            f"missing key '{key}': a file in conf/model/ begins with `# @package _global_` and has the sections "
+            f"{', '.join(MODEL_SECTIONS)}"
+        )
     if found["type"] == "missing":
         return f"missing key '{key}': it needs a value"
     return f"{key}={found['input']}: {found['msg'][0].lower()}{found['msg'][1:]}"

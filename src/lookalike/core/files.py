@@ -1,6 +1,7 @@
 """Arrays and records on disk, whose bytes follow from their content alone."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,17 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, *, remedy: str) -> dict[str, Any]:
-    """A record that a stage wrote.
+def read_json(path: Path, *, remedy: str, keys: Iterable[str] = ()) -> dict[str, Any]:
+    """A record that a stage wrote, with some keys at least.
 
     Raises:
         UserError: the file is damaged; the message ends with the remedy.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"damaged: {path} ({error}). {remedy}") from None
-    return content
+    missing = sorted(set(keys) - set(content)) if isinstance(content, dict) else ["object"]
+    if missing:
+        raise UserError(f"damaged: {path} (it has no {missing[0]}). {remedy}")
+    return dict(content)

@@ -1,6 +1,7 @@
 """What every stage script shares: the command line, the places of a cell, whole outputs or none, cost, exit codes."""
 
 import errno
+import fcntl
 import os
 import resource
 import shutil
@@ -8,7 +9,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,16 +82,50 @@ def since_process_start() -> float:
     return time.time() - psutil.Process().create_time()
 
 
+def claim(draft: Path) -> int:
+    """Hold a folder for as long as the descriptor that is returned is open, or its process alive.
+
+    Raises:
+        BlockingIOError: somebody else holds it.
+    """
+    descriptor = os.open(draft, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_replaceable(folder: Path, holds: Collection[str] | None) -> None:
+    """Raise a UserError unless a folder may be replaced: it is none of the user's own."""
+    if ROOT.is_relative_to(folder.resolve()):
+        raise UserError(f"cannot write to {folder}: it holds this checkout, and would be replaced as a whole")
+    if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+        raise UserError(f"cannot write to {folder}: it is no folder")
+    foreign = sorted({path.name for path in folder.glob("*")} - set(holds)) if holds is not None else []
+    if foreign:
+        raise UserError(
+            f"cannot write to {folder}: it would be replaced as a whole, and {foreign[0]} in it is not of this stage"
+        )
+
+
 @contextmanager
-def writing(folder: Path) -> Iterator[Path]:
+def writing(folder: Path, *, holds: Collection[str] | None = None) -> Iterator[Path]:
     """A draft beside `folder` that takes its place when the block succeeds and vanishes when it fails.
 
     What a killed process left of an earlier attempt is cleared away first.
 
+    Args:
+        folder: of an earlier run, if it is there, and replaced as a whole.
+        holds: all names that it may have in it; without, whatever is in it was written by the stage.
+
     Raises:
-        UserError: the place can't be written to; raised before the block runs.
+        UserError: the place can't be written to, holds something else, or another process is writing there; raised
+            before the block runs.
         KeyboardInterrupt: the process was told to stop, by Ctrl-C or SIGTERM.
     """
+    check_replaceable(folder, holds)
     # From here on there are drafts to clear away.
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is leave:
@@ -102,9 +137,14 @@ def writing(folder: Path) -> Iterator[Path]:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
         if old.exists() and not folder.exists():
             old.rename(folder)
+        if draft.exists():
+            os.close(claim(draft))
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o755)
+        claimed = claim(draft)
+    except BlockingIOError:
+        raise UserError(f"cannot write to {folder}: another process does, and must end first") from None
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from None
     try:
@@ -120,6 +160,7 @@ def writing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        os.close(claimed)
 
 
 def usage(main: Callable[[Config], None]) -> str:
@@ -147,7 +188,10 @@ def run(main: Callable[[Config], None]) -> None:
 
             print(OmegaConf.to_yaml(compose_unchecked([item for item in overrides if item != "--cfg"])))
             return
-        main(compose(overrides))
+        config = compose(overrides)
+        if config.label is not None and Path(sys.argv[0]).stem != "sample":
+            raise UserError(f"label={config.label}: `python pipelines/sample.py` paints one class; no other stage does")
+        main(config)
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:

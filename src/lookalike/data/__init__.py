@@ -19,7 +19,10 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Raw:
-    """What a reader returns: values `[N, *shape]` and integer labels `[N]` by split, and the domain they live on."""
+    """What a reader returns: values `[N, *shape]` and class numbers `[N]` by split, and the domain they live on.
+
+    Unlabelled data have no class numbers: arrays of length 0.
+    """
 
     domain: Domain
     values: dict[Split, Array]
@@ -67,8 +70,9 @@ class Prepared:
             )
         self.folder = folder
         self.remedy = f"Run `python pipelines/prepare.py data={folder.parent.name}` again"
-        self.domain = Domain.from_dict(read_json(folder / "domain.json", remedy=self.remedy))
-        self.summary = read_json(folder / "summary.json", remedy=self.remedy)
+        fields = [field.name for field in dataclasses.fields(Domain)]
+        self.domain = Domain.from_dict(read_json(folder / "domain.json", remedy=self.remedy, keys=fields))
+        self.summary = read_json(folder / "summary.json", remedy=self.remedy, keys=["digest"])
         self.digest: str = self.summary["digest"]
 
     def values(self, split: Split) -> Array:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lookalike.data import SPLITS, Raw
+from lookalike.core.domain import Domain
+from lookalike.core.errors import UserError
+from lookalike.data import SPLITS, Array, Raw, Split
 
 
 def digest(raw: Raw) -> str:
@@ -20,12 +22,25 @@ def digest(raw: Raw) -> str:
     return total.hexdigest()
 
 
+def check_labels(domain: Domain, labels: Array, *, count: int, split: Split) -> None:
+    """Raise a UserError unless labels `[N]` number the domain's classes, or are none where there are no classes."""
+    expected, classes = (count if domain.labels else 0), len(domain.labels)
+    if labels.shape != (expected,):
+        raise UserError(f"{domain.name}: {split} has labels of shape {labels.shape} where {expected} are expected")
+    if labels.size and not (labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < classes):
+        raise UserError(
+            f"{domain.name}: {split} has labels {labels.min()} to {labels.max()} of type {labels.dtype} for {classes} "
+            f"classes"
+        )
+
+
 def summarize(raw: Raw) -> dict[str, Any]:
     """Counts, range, moments and class balance by split, and the digest that names these data."""
     splits = {}
     for split in SPLITS:
         values, labels = raw.values[split], raw.labels[split]
         raw.domain.to_grid(values)
+        check_labels(raw.domain, labels, count=len(values), split=split)
         counts = np.bincount(labels, minlength=len(raw.domain.labels))
         splits[split] = {
             "count": len(values),

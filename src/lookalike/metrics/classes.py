@@ -43,4 +43,5 @@ def with_bootstrap_error(distance: Callable[[NDArray[Any]], NDArray[Any]], count
     """
     total = int(counts.sum())
     drawn = np.random.default_rng(0).multinomial(total, counts / total, size=BOOTSTRAPS)
-    return Score(float(distance(counts)), float(np.std(distance(drawn), ddof=1)))
+    value = distance(counts)
+    return Score(float(value), float(np.std(distance(drawn) - value, ddof=1)))

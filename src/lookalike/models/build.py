@@ -1,5 +1,6 @@
 """From a configuration section to a model, and between a model and its weights on disk."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,16 @@ def build(section: Section, domain: Domain, *, seed: int) -> Any:
 
 
 def set_threads(threads: int | None) -> None:
-    """Let torch use as many threads as are asked for; its own choice is one a core."""
-    if threads is not None:
-        torch.set_num_threads(threads)
+    """Let torch use as many threads as are asked for; its own choice is one a core.
+
+    Raises:
+        UserError: more than there are cores.
+    """
+    if threads is None:
+        return
+    if threads > (cores := os.cpu_count() or 1):
+        raise UserError(f"trainer.threads={threads}: there are {cores} cores")
+    torch.set_num_threads(threads)
 
 
 def check_settings(model: Any, config: Config) -> None:

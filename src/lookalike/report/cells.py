@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from lookalike.core.errors import UserError
+from lookalike.core.files import read_json as read_record
 from lookalike.data import Prepared
 
 Entry = dict[str, Any]
@@ -138,7 +138,7 @@ def read_table(folder: Path, models: list[str]) -> Table:
     require(folder / REAL, REAL_FILES, stage="real")
     return Table(
         prepared=prepared,
-        extractor=read_json(features / "extractor" / "extractor.json"),
+        extractor=read_json(features / "extractor" / "extractor.json", ("name", "digest")),
         costs={"features": read_json(features / "cost.json"), "real": read_json(folder / REAL / "cost.json")},
         real=Row(
             model=REAL,
@@ -155,13 +155,21 @@ def read_family(folder: Path) -> Row:
     for stage, names in STAGES.items():
         require(folder / stage, names, stage=stage, model=folder.name)
     train, evaluate = folder / "train", folder / "evaluate"
+    record = read_json(train / "model.json", ("steps",))
+    costs = {stage: read_json(folder / stage / "cost.json") for stage in STAGES}
+    for stage, cost in costs.items():
+        if cost.get("fingerprint", record.get("fingerprint")) != record.get("fingerprint"):
+            raise UserError(
+                f"{folder / stage} is of another model than {train}: run `python pipelines/{stage}.py "
+                f"data={folder.parent.name} model={folder.name}` again"
+            )
     curves = {split: read_curves(train / f"loss_{split}.csv") for split in ("train", "validation")}
     return Row(
         model=folder.name,
         metrics=read_scores(evaluate / "metrics.json"),
         samples=read_arrays(folder / "sample" / "samples.npz")["samples"],
-        costs={stage: read_json(folder / stage / "cost.json") for stage in STAGES},
-        record=read_json(train / "model.json"),
+        costs=costs,
+        record=record,
         curves={split: curve for split, curve in curves.items() if curve},
         arrays=read_arrays(evaluate / "details.npz"),
     )
@@ -185,17 +193,15 @@ def read_scores(path: Path) -> dict[str, Entry]:
     The file can't call it so: `dvc metrics show` takes a key of that name for a failure to load.
     """
     names = {"standard_error": "error"}
-    return {metric: {names.get(k, k): v for k, v in entry.items()} for metric, entry in read_json(path).items()}
+    scores = read_json(path)
+    for metric, entry in scores.items():
+        if not isinstance(entry, dict) or "value" not in entry:
+            raise UserError(f"damaged: {path} (no value of {metric}). Run its stage again")
+    return {metric: {names.get(k, k): v for k, v in entry.items()} for metric, entry in scores.items()}
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"damaged: {path} ({error}). Delete it and run its stage again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"damaged: {path} holds no object. Delete it and run its stage again")
-    return content
+def read_json(path: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
+    return read_record(path, remedy="Delete it and run its stage again", keys=keys)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -14,6 +14,9 @@ from lookalike.report.cells import Table
 from lookalike.report.leaderboard import leaderboard, to_csv, to_markdown
 from lookalike.report.page import render
 
+NAMES = ("figures", "leaderboard.csv", "leaderboard.json", "leaderboard.md", "report.html")
+"""What `save` writes."""
+
 
 def save(tables: list[Table], folder: Path) -> None:
     """Write leaderboard, figures and page; all but the page, which shows cost, repeat to the byte."""

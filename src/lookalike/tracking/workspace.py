@@ -122,7 +122,8 @@ class Report:
     def covers(self, cell: Path) -> bool:
         """Whether the report's table has the cell as it is: with the scores that its files have."""
         board, scores = self.folder / "leaderboard.json", cell / "evaluate" / "metrics.json"
-        if not (board.is_file() and scores.is_file()):
+        # Scores come with git; that they are of this run is said beside them, by what does not.
+        if not (board.is_file() and scores.is_file() and (cell / "evaluate" / "cost.json").is_file()):
             return False
         row: Record = json.loads(board.read_text()).get(cell.parent.name, {}).get(cell.name, {})
         shared = [(entry, row[name]) for name, entry in json.loads(scores.read_text()).items() if name in row]

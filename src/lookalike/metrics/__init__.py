@@ -16,3 +16,5 @@ class TestedScore(NamedTuple):
     value: float
     error: float
     p_value: float
+
+    __test__ = False  # pytest takes a name that starts so for a test

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from lookalike.metrics import TestedScore, jackknife
 from lookalike.metrics.inputs import check
+from lookalike.metrics.neighbours import pieces
 from lookalike.metrics.pairs import p_value
 
 DIRECTIONS = 64
 PERMUTATIONS = 199
+CACHED = 2**15
+"""Numbers that are worked on at once."""
 
 
 def sliced_wasserstein(samples: NDArray[Any], reference: NDArray[Any]) -> TestedScore:
@@ -31,7 +34,9 @@ def sliced_wasserstein(samples: NDArray[Any], reference: NDArray[Any]) -> Tested
     left_out = np.tile(is_sample, (len(groups), 1))
     for marks, members in zip(left_out, groups, strict=True):
         marks[members] = False
+    kept = 1 / np.count_nonzero(left_out, axis=1)[:, None]
     permuted = np.random.default_rng(0).permuted(np.tile(is_sample, (PERMUTATIONS, 1)), axis=1)
+    first = np.vstack([is_sample, permuted])
     lines = directions(samples.shape[1])
     values, without = np.zeros(1 + PERMUTATIONS), np.zeros(len(groups))
     for line in lines:
@@ -40,21 +45,25 @@ def sliced_wasserstein(samples: NDArray[Any], reference: NDArray[Any]) -> Tested
         gaps, order = np.diff(places[order]), order[:-1]
         # With c samples among the first i of all: F = c / n, G = (i - c) / m.
         base = np.arange(1, n + m) / m
-        for i, marks in enumerate([is_sample, *permuted]):
-            values[i] += area(marks[order], 1 / n + 1 / m, base, gaps)
+        values += areas(first, order, 1 / n + 1 / m, base, gaps)
         base = np.cumsum(~is_sample[order]) / m
-        for i, marks in enumerate(left_out):
-            without[i] += area(marks[order], 1 / np.count_nonzero(marks), base, gaps)
+        without += areas(left_out, order, kept, base, gaps)
     values, without = values / len(lines), without / len(lines)
     return TestedScore(float(values[0]), float(jackknife.error(without)), p_value(values[0], values[1:]))
 
 
-def area(marks: NDArray[np.bool_], step: float, base: NDArray[Any], gaps: NDArray[Any]) -> float:
-    """∫ |step · c - base| over a line that marks stand on, c of them so far."""
-    height = np.cumsum(marks, dtype=np.float64)
-    height *= step
-    height -= base
-    return float(np.abs(height, out=height) @ gaps)
+def areas(
+    marks: NDArray[np.bool_], order: NDArray[np.int64], step: Any, base: NDArray[Any], gaps: NDArray[Any]
+) -> NDArray[np.float64]:
+    """∫ |step · c - base| over a line, where c points of a row `[R, n + m]` are marked so far; step may be `[R, 1]`."""
+    found, step = np.empty(len(marks)), np.broadcast_to(step, (len(marks), 1))
+    together = max(1, CACHED // len(marks[0]))
+    for rows in pieces(len(marks), together):
+        height = np.cumsum(marks[rows].take(order, axis=1), axis=1, dtype=np.float64)
+        height *= step[rows]
+        height -= base
+        found[rows] = np.abs(height, out=height) @ gaps
+    return found
 
 
 def directions(dimension: int) -> NDArray[np.float64]:

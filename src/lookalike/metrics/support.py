@@ -39,7 +39,8 @@ def support(samples: NDArray[Any], reference: NDArray[Any], *, k: int = 5) -> Su
     """Scores of samples `[N, D]` against a reference `[M, D]`.
 
     The errors are those of drawing the samples anew with the reference held fixed: of a mean over samples, or a
-    jackknife over groups where samples act together. Memory grows with N and M, not with their product.
+    jackknife over groups where samples act together, which for recall is up to twice too large. Memory grows with N
+    and M, not with their product.
 
     Raises:
         UserError: no more than k points in a set.

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from lookalike.core.errors import UserError
-from lookalike.metrics import TestedScore
+from lookalike.metrics import ScoredTest
 from lookalike.metrics.classifier import classifier_test
 from lookalike.metrics.energy import energy_distance
 from lookalike.metrics.kernel import kernel_distance
@@ -18,7 +18,7 @@ from lookalike.metrics.marginal import wasserstein_1
 from lookalike.metrics.sliced import directions, sliced_wasserstein
 
 Floats = NDArray[np.float64]
-Metric = Callable[[NDArray[Any], NDArray[Any]], TestedScore]
+Metric = Callable[[NDArray[Any], NDArray[Any]], ScoredTest]
 
 ALL: list[Metric] = [kernel_distance, energy_distance, sliced_wasserstein, classifier_test]
 

@@ -10,11 +10,9 @@ class Score(NamedTuple):
     error: float
 
 
-class TestedScore(NamedTuple):
+class ScoredTest(NamedTuple):
     """A number, its standard error, and how often two draws of one distribution would differ as much."""
 
     value: float
     error: float
     p_value: float
-
-    __test__ = False  # pytest takes a name that starts so for a test

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
-from lookalike.metrics import TestedScore
+from lookalike.metrics import ScoredTest
 from lookalike.metrics.inputs import check
 from lookalike.metrics.neighbours import Floats, squared_distances
 
@@ -33,7 +33,7 @@ RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Penalties a point, of which the one that is best on a quarter of the training half is taken."""
 
 
-def classifier_test(samples: NDArray[Any], reference: NDArray[Any]) -> TestedScore:
+def classifier_test(samples: NDArray[Any], reference: NDArray[Any]) -> ScoredTest:
     """Held-out accuracy on samples `[N, D]` and a reference `[M, D]`, the larger cut down to the size of the smaller.
 
     The error is that of the held-out half, given the classifier.
@@ -58,7 +58,7 @@ def classifier_test(samples: NDArray[Any], reference: NDArray[Any]) -> TestedSco
     n = size - half
     p, q = caught / n, taken / n
     p_value = hypergeom.sf(caught - 1, 2 * n, n, caught + taken)
-    return TestedScore((1 + p - q) / 2, float(np.sqrt((p * (1 - p) + q * (1 - q)) / n) / 2), float(p_value))
+    return ScoredTest((1 + p - q) / 2, float(np.sqrt((p * (1 - p) + q * (1 - q)) / n) / 2), float(p_value))
 
 
 def embedding(points: NDArray[Any], generator: np.random.Generator) -> Callable[[NDArray[Any]], Floats]:

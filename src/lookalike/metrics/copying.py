@@ -19,7 +19,7 @@ from scipy.cluster.vq import kmeans2
 from scipy.stats import norm
 
 from lookalike.core.errors import UserError
-from lookalike.metrics import TestedScore
+from lookalike.metrics import ScoredTest
 from lookalike.metrics.inputs import check
 from lookalike.metrics.neighbours import nearest
 
@@ -30,7 +30,7 @@ LEAST = 20
 
 def data_copying(
     samples: NDArray[Any], test: NDArray[Any], training: NDArray[Any], *, cells: int = CELLS
-) -> TestedScore:
+) -> ScoredTest:
     """C_T of samples `[N, D]`, test data `[M, D]` and training data `[T, D]`; cells are k-means of the training data.
 
     The error is that of drawing the samples anew; the p-value is one-sided, small for copies.
@@ -59,7 +59,7 @@ def data_copying(
     weights = np.array(shares) / np.sum(shares)
     value = float(weights @ scores)
     p_value = float(norm.cdf(value / np.sqrt((weights**2).sum())))
-    return TestedScore(value, float(np.sqrt((weights**2) @ np.square(errors))), p_value)
+    return ScoredTest(value, float(np.sqrt((weights**2) @ np.square(errors))), p_value)
 
 
 def ranked(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[float, float]:

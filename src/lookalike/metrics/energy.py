@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.metrics import TestedScore
+from lookalike.metrics import ScoredTest
 from lookalike.metrics.neighbours import squared_distances
 from lookalike.metrics.pairs import mean_discrepancy
 
 
-def energy_distance(samples: NDArray[Any], reference: NDArray[Any]) -> TestedScore:
+def energy_distance(samples: NDArray[Any], reference: NDArray[Any]) -> ScoredTest:
     """Of samples `[N, D]` and a reference `[M, D]`, in their unit; unbiased, so it may be below zero."""
     return mean_discrepancy(samples, reference, closeness)
 

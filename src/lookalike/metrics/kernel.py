@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.metrics import TestedScore
+from lookalike.metrics import ScoredTest
 from lookalike.metrics.pairs import mean_discrepancy
 
 
-def kernel_distance(features: NDArray[Any], reference: NDArray[Any]) -> TestedScore:
+def kernel_distance(features: NDArray[Any], reference: NDArray[Any]) -> ScoredTest:
     """Of features `[N, D]` of samples and `[M, D]` of a reference; unbiased, so it may be below zero."""
     return mean_discrepancy(features, reference, cubic)
 

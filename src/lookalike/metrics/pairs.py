@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.core.errors import UserError
-from lookalike.metrics import TestedScore, jackknife
+from lookalike.metrics import ScoredTest, jackknife
 from lookalike.metrics.inputs import check
 
 Floats = NDArray[np.float64]
@@ -33,7 +33,7 @@ TILE = 256
 """Rows of a tile of kernel values: 0.5 MB, which stays in the cache."""
 
 
-def mean_discrepancy(samples: NDArray[Any], reference: NDArray[Any], kernel: Kernel) -> TestedScore:
+def mean_discrepancy(samples: NDArray[Any], reference: NDArray[Any], kernel: Kernel) -> ScoredTest:
     """MMD² of samples `[N, D]` and a reference `[M, D]` under kernel(a, b) `[n, m]`.
 
     The error is that of drawing the samples anew, the reference held fixed: a jackknife over bins.
@@ -67,7 +67,7 @@ def mean_discrepancy(samples: NDArray[Any], reference: NDArray[Any], kernel: Ker
     left_out = (is_sample & ~np.eye(len(sizes), dtype=bool))[is_sample & full]
     error = jackknife.error(estimate(left_out, np.broadcast_to(~is_sample, left_out.shape)))
     permuted = permutations(is_sample, full)
-    return TestedScore(value, float(error), p_value(value, estimate(permuted, ~permuted)))
+    return ScoredTest(value, float(error), p_value(value, estimate(permuted, ~permuted)))
 
 
 def deal(rows: int, size: int) -> list[NDArray[np.int64]]:

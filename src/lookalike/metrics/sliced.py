@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.metrics import TestedScore, jackknife
+from lookalike.metrics import ScoredTest, jackknife
 from lookalike.metrics.inputs import check
 from lookalike.metrics.neighbours import pieces
 from lookalike.metrics.pairs import p_value
@@ -21,7 +21,7 @@ CACHED = 2**15
 """Numbers that are worked on at once."""
 
 
-def sliced_wasserstein(samples: NDArray[Any], reference: NDArray[Any]) -> TestedScore:
+def sliced_wasserstein(samples: NDArray[Any], reference: NDArray[Any]) -> ScoredTest:
     """SW₁ of samples `[N, D]` and a reference `[M, D]`, in their unit.
 
     The error is that of drawing the samples anew, the reference and the directions held fixed: a jackknife over groups.
@@ -49,7 +49,7 @@ def sliced_wasserstein(samples: NDArray[Any], reference: NDArray[Any]) -> Tested
         base = np.cumsum(~is_sample[order]) / m
         without += areas(left_out, order, kept, base, gaps)
     values, without = values / len(lines), without / len(lines)
-    return TestedScore(float(values[0]), float(jackknife.error(without)), p_value(values[0], values[1:]))
+    return ScoredTest(float(values[0]), float(jackknife.error(without)), p_value(values[0], values[1:]))
 
 
 def areas(

@@ -81,9 +81,10 @@ format: env ## Format the code
 	ruff format .
 	ruff check --fix .
 
-benchmark: env ## Measure training against a plain loop, and the speed of every family
+benchmark: env ## Measure training against a plain loop, the speed of every family, the cost of metrics
 	python benchmarks/training_throughput.py
 	python benchmarks/families.py
+	python benchmarks/metrics.py
 
 clean: ## Delete checkpoints and the local tracking store; keep data and results
 	rm -rf .lookalike mlflow.db mlartifacts wandb dvc_plots

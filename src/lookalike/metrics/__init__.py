@@ -8,3 +8,11 @@ class Score(NamedTuple):
 
     value: float
     error: float
+
+
+class ScoredTest(NamedTuple):
+    """A number, its standard error, and how often two draws of one distribution would differ as much."""
+
+    value: float
+    error: float
+    p_value: float

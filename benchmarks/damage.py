@@ -1,0 +1,159 @@
+"""Which metric sees which damage: held-out data damaged by known amounts and scored as a model's samples would be.
+
+    python benchmarks/damage.py [--artifacts artifacts/mnist] [--rows 2000]
+
+With prepared MNIST and its features: validation images against test images. Without: 16-dimensional draws of a mixture
+of ten Gaussians. A metric sees a damage from the least amount at which its value is worse than that of none by two
+standard errors; "not monotone" if more damage is better by more than an error anywhere. For authenticity and C_T worse
+is nearer to the training data. Prints the values and what is seen as tables in markdown.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from lookalike.data import Prepared
+from lookalike.extractor import Extractor
+from lookalike.features import features_of
+from lookalike.metrics.authenticity import authenticity
+from lookalike.metrics.classifier import classifier_test
+from lookalike.metrics.copying import data_copying
+from lookalike.metrics.duplicates import copies
+from lookalike.metrics.energy import energy_distance
+from lookalike.metrics.frechet import frechet_distances
+from lookalike.metrics.kernel import kernel_distance
+from lookalike.metrics.sliced import sliced_wasserstein
+from lookalike.metrics.support import support
+
+Array = NDArray[Any]
+Scores = dict[str, tuple[float, float]]
+
+BETTER_HIGH = {"precision", "recall", "density", "coverage", "authenticity", "data_copying"}
+"""The last two fall when samples are copies, which is what they are there to see."""
+
+AMOUNTS = (0.0, 0.1, 0.2, 0.4, 0.8)
+
+
+def mixture(generator: np.random.Generator, rows: int) -> tuple[Array, Array]:
+    centres = 3 * np.random.default_rng(0).normal(size=(10, 16))
+    labels = generator.integers(0, 10, size=rows)
+    return centres[labels] + generator.normal(size=(rows, 16)), labels
+
+
+def noise(x: Array, labels: Array, training: Array, amount: float) -> Array:
+    noisy: Array = x + amount * x.std() * np.random.default_rng(1).normal(size=x.shape)
+    return noisy.clip(0, 255).round().astype(np.uint8) if x.dtype == np.uint8 else noisy
+
+
+def dropped_mode(x: Array, labels: Array, training: Array, amount: float) -> Array:
+    """A share of one class is left out."""
+    return thinned(x, labels < 1, amount)
+
+
+def imbalance(x: Array, labels: Array, training: Array, amount: float) -> Array:
+    """A share of half of the classes is left out."""
+    return thinned(x, labels < 5, amount)
+
+
+def thinned(x: Array, losing: NDArray[np.bool_], amount: float) -> Array:
+    lost = np.flatnonzero(losing)
+    return np.delete(x, lost[: round(amount * len(lost))], axis=0)
+
+
+def copied(x: Array, labels: Array, training: Array, amount: float) -> Array:
+    damaged, count = x.copy(), round(amount * len(x))
+    damaged[:count] = training[:count]
+    return damaged
+
+
+def blur(x: Array, labels: Array, training: Array, amount: float) -> Array:
+    return gaussian_filter(x.astype(np.float32), (0, 0, 1.5 * amount, 1.5 * amount)).round().astype(x.dtype)
+
+
+DAMAGES: dict[str, Callable[[Array, Array, Array, float], Array]] = {
+    "noise": noise,
+    "blur": blur,
+    "dropped mode": dropped_mode,
+    "class imbalance": imbalance,
+    "copied share": copied,
+}
+
+
+def score(x: Array, reference: Array, training: Array, values: Array, training_values: Array) -> Scores:
+    """Value and error of every metric of features, and of exact copies among values."""
+    frechet = frechet_distances(x, reference)
+    found = {
+        "frechet_distance": frechet.distance,
+        "frechet_distance_infinite": frechet.infinite,
+        "kernel_distance": kernel_distance(x, reference),
+        **support(x, reference)._asdict(),
+        "energy_distance": energy_distance(x, reference),
+        "sliced_wasserstein": sliced_wasserstein(x, reference),
+        "classifier_accuracy": classifier_test(x, reference),
+        "authenticity": authenticity(x, training).score,
+        "data_copying": data_copying(x, reference, training),
+        "training_copies": copies(values, training_values),
+    }
+    return {name: (one[0], one[1]) for name, one in found.items()}
+
+
+def mark(metric: str, scores: list[tuple[float, float]]) -> str:
+    """Yes: monotone, and seen at the least amount; the first amount that is seen; or whether it looks better."""
+    values, errors = np.array(scores).T
+    worse = (values[0] - values if metric in BETTER_HIGH else values - values[0]) / np.hypot(errors, errors[0]).clip(
+        1e-12
+    )
+    if (worse[1:] > 2).any() and worse[-1] > 2:
+        falling = "" if (np.diff(worse * np.hypot(errors, errors[0])) > -errors[1:]).all() else ", not monotone"
+        return f"from {AMOUNTS[int((worse > 2).argmax())]:g}{falling}"
+    return "looks better" if worse[-1] < -2 else "no"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Which metric sees which damage.")
+    parser.add_argument("--artifacts", type=Path, default=Path("artifacts/mnist"))
+    parser.add_argument("--rows", type=int, default=2000, help="samples, reference; five times as much training data")
+    a = parser.parse_args()
+    damages = dict(DAMAGES)
+    if (a.artifacts / "features/extractor/extractor.json").is_file():
+        prepared = Prepared(a.artifacts / "prepared")
+        extractor = Extractor(a.artifacts / "features/extractor", prepared)
+        x, labels = np.array(prepared.grid("validation")[: a.rows]), prepared.labels("validation")[: a.rows]
+        reference, training = np.array(prepared.grid("test")[: a.rows]), np.array(prepared.grid("train")[: 5 * a.rows])
+
+        def features(values: Array) -> Array:
+            return features_of(extractor, values, batch_size=500)
+
+        title = f"{prepared.domain.name}, features of {extractor.record['name']}"
+    else:
+        generator = np.random.default_rng(2)
+        (x, labels), (reference, _) = mixture(generator, a.rows), mixture(generator, a.rows)
+        training = mixture(generator, 5 * a.rows)[0]
+        del damages["blur"]
+
+        def features(values: Array) -> Array:
+            return values
+
+        title = "a mixture of ten Gaussians, values"
+    seen: dict[str, list[str]] = {}
+    targets = features(reference), features(training)
+    for damage, apply in damages.items():
+        damaged = [apply(x, labels, training, amount) for amount in AMOUNTS]
+        scores = [score(features(values), *targets, values, training) for values in damaged]
+        print(f"\n| {damage} | {' | '.join(map(str, AMOUNTS))} |\n| --- |{' ---: |' * len(AMOUNTS)}")
+        for metric in scores[0]:
+            numbers = [one[metric] for one in scores]
+            print(f"| {metric} | {' | '.join(f'{value:.3g} ± {error:.1g}' for value, error in numbers)} |", flush=True)
+            seen.setdefault(metric, []).append(mark(metric, numbers))
+    print(f"\n{title}; {a.rows} samples\n\n| metric | {' | '.join(damages)} |\n| --- |{' --- |' * len(damages)}")
+    for metric, marks in seen.items():
+        print(f"| {metric} | {' | '.join(marks)} |")
+
+
+if __name__ == "__main__":
+    main()

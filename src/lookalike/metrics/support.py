@@ -1,0 +1,103 @@
+"""Fidelity and diversity: do samples lie where real points lie, and does every real point have samples near it?
+
+B(x) is the open ball around x that reaches to its k-th nearest neighbour in its own set. Of samples Y and reference X:
+
+    precision = share of Y in any B(x)                 recall   = share of X in any B(y)
+    density   = mean over Y of the balls B(x) it is in, over k
+    coverage  = share of X whose B(x) holds any of Y
+
+(Kynkäänniemi et al., Improved precision and recall metric, 2019, arXiv:1904.06991; Naeem et al., Reliable fidelity and
+diversity metrics, 2020, arXiv:2002.09797.) A point with more than k copies has an empty ball.
+
+The nearest-sample distance, from a reference point to the nearest of Y, says how far the worst-served are from it.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.metrics import Score, jackknife
+from lookalike.metrics.inputs import check
+from lookalike.metrics.neighbours import COLUMNS, ROWS, Floats, nearest, pieces, squared_distances
+
+INSIDE = 1 - 1e-10
+"""Squared radii are taken smaller by this: a point on the edge is outside, whatever the rounding."""
+
+
+class Support(NamedTuple):
+    """Of one pass over the distances between samples and reference; the last in units of the features."""
+
+    precision: Score
+    recall: Score
+    density: Score
+    coverage: Score
+    nearest_sample_distance: Score
+
+
+def support(samples: NDArray[Any], reference: NDArray[Any], *, k: int = 5) -> Support:
+    """Scores of samples `[N, D]` against a reference `[M, D]`.
+
+    The errors are those of drawing the samples anew with the reference held fixed: of a mean over samples, or a
+    jackknife over groups where samples act together, which for recall is up to twice too large. Memory grows with N
+    and M, not with their product.
+
+    Raises:
+        UserError: no more than k points in a set.
+    """
+    check(least=k + 1, samples=samples, reference=reference)
+    groups = jackknife.split(len(samples))
+    radii = INSIDE * nearest(reference, reference, k=k, others=True)[0][:, -1] ** 2
+    own_radii, wider = sample_radii(samples, groups, k=k)
+    widest = wider.max(axis=0)
+    balls = np.zeros(len(samples))
+    # Of every reference point: its nearest sample of each group; is it in a sample's ball, and without each group?
+    near = np.full((len(groups), len(reference)), np.inf)
+    held, held_without = np.zeros(len(reference), dtype=bool), np.zeros(near.shape, dtype=bool)
+    for g, members in enumerate(groups):
+        for part in pieces(len(members), ROWS):
+            rows = members[part]
+            for columns in pieces(len(reference), COLUMNS):
+                squared = squared_distances(samples[rows], reference[columns])
+                balls[rows] += np.bincount(np.nonzero(squared < radii[columns])[0], minlength=len(rows))
+                near[g, columns] = np.minimum(near[g, columns], squared.min(axis=0))
+                sample, point = np.nonzero(squared < widest[rows, None])
+                distance, sample, point = squared[sample, point], rows[sample], point + columns.start
+                held[point[distance < own_radii[sample]]] = True
+                without, pair = np.nonzero(distance < wider[:, sample])
+                held_without[without, point[pair]] = True
+    near_without = np.array([np.delete(near, g, axis=0).min(axis=0) for g in range(len(groups))])
+    nearest_of_all = near.min(axis=0)
+    return Support(
+        precision=mean_over_samples(balls > 0),
+        recall=mean_over_reference(held, held_without),
+        density=mean_over_samples(balls / k),
+        coverage=mean_over_reference(np.less(nearest_of_all, radii), near_without < radii),
+        nearest_sample_distance=mean_over_reference(np.sqrt(nearest_of_all), np.sqrt(near_without)),
+    )
+
+
+def sample_radii(samples: NDArray[Any], groups: list[NDArray[np.int64]], *, k: int) -> tuple[Floats, Floats]:
+    """Squared radii of the balls around samples `[N]`, and without each group `[groups, N]`: zero for its own."""
+    group_of = np.empty(len(samples), dtype=np.int64)
+    for g, members in enumerate(groups):
+        group_of[members] = g
+    # Of three times as many neighbours as needed hardly ever k are not left; the furthest known stands in then.
+    distances, indices = nearest(samples, samples, k=min(3 * k, len(samples) - 1), others=True)
+    squared = INSIDE * distances**2
+    wider = np.empty((len(groups), len(samples)))
+    for g, members in enumerate(groups):
+        left = (group_of[indices] != g).cumsum(axis=1)
+        kth = np.where(left[:, -1] >= k, (left >= k).argmax(axis=1), -1)
+        wider[g] = squared[np.arange(len(samples)), kth]
+        wider[g, members] = 0
+    return squared[:, k - 1], wider
+
+
+def mean_over_samples(values: NDArray[Any]) -> Score:
+    return Score(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))))
+
+
+def mean_over_reference(values: NDArray[Any], left_out: NDArray[Any]) -> Score:
+    """The mean of a value a reference point `[M]`; its jackknife error from values `[groups, M]`."""
+    return Score(float(values.mean()), float(jackknife.error(left_out.mean(axis=1))))

@@ -72,10 +72,7 @@ def reverse_kl(log_p: Floats, log_q: Floats) -> Score:
 def mean_difference(own: Floats, other: Floats, *, drawn_from: str) -> Score:
     """Mean of own - other `[N]` and its standard error."""
     check(own, other)
-    if len(own) < 2:
-        raise UserError(f"{len(own)} draws from {drawn_from}: a standard error takes two")
-    if np.isneginf(own).any():
-        raise UserError(f"{int(np.isneginf(own).sum())} draws have probability 0 under {drawn_from}, that they are of")
+    check_drawn(own, drawn_from)
     if np.isneginf(other).any():
         return Score(math.inf, math.nan)
     difference = own - other
@@ -114,6 +111,7 @@ def total_variation_from_draws(log_p: Floats, log_q: Floats) -> Score:
     Exact on average where log Q is, in any number of dimensions; a lower bound in its place makes it an upper one.
     """
     check(log_p, log_q)
+    check_drawn(log_p, "P")
     lacking = -np.expm1(np.minimum(log_q - log_p, 0.0))
     return Score(float(lacking.mean()), float(lacking.std(ddof=1) / math.sqrt(len(lacking))))
 
@@ -132,6 +130,14 @@ def check(log_p: Floats, log_q: Floats) -> None:
     for name, values in (("P", log_p), ("Q", log_q)):
         if bad := int((np.isnan(values) | np.isposinf(values)).sum()):
             raise UserError(f"{bad} log-probabilities under {name} are NaN or infinite")
+
+
+def check_drawn(own: Floats, name: str) -> None:
+    """That there are draws enough for a standard error, of which none has probability 0 where it comes from."""
+    if len(own) < 2:
+        raise UserError(f"{len(own)} draws from {name}: a standard error takes two")
+    if impossible := int(np.isneginf(own).sum()):
+        raise UserError(f"{impossible} draws have probability 0 under {name}, that they are of")
 
 
 def check_sum(log_p: Floats, name: str) -> None:

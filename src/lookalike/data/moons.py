@@ -49,7 +49,7 @@ def log_joint(density: Moons) -> Floats:
     x = log_intervals(radius * (np.cos(theta) - 0.5), deviation)
     y = log_intervals(radius * (np.sin(theta) - 0.25), deviation)
     # The grid is symmetric about the origin, and so is the other moon.
-    moon = log_mean(x, y, weights / 4)
+    moon = log_sum(x, y, weights / 4)
     joint = np.stack([moon, moon[::-1, ::-1]])
     inside = logsumexp(joint)
     if inside < np.log1p(-OFF_GRID):
@@ -73,9 +73,17 @@ def log_intervals(means: Floats, deviation: float) -> Floats:
     return masses
 
 
-def log_mean(x: Floats, y: Floats, weights: Floats) -> Floats:
-    """log Σ_m w_m exp(x_mi + y_mj) of `[M, LEVELS]` and `[M, LEVELS]`: `[LEVELS, LEVELS]`, a row at a time."""
-    return np.stack([logsumexp(np.log(weights)[:, None] + x[:, i, None] + y, axis=0) for i in range(LEVELS)])
+def log_sum(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """log Σ_m w_m exp(x_mi + y_mj) of `[M, LEVELS]` and `[M, LEVELS]`: `[LEVELS, LEVELS]`.
+
+    One matrix product; rows in which it underflows, far from the curve, are done again without leaving logarithms.
+    """
+    most_x, most_y = x.max(axis=0), y.max(axis=0)
+    product = (weights[:, None] * np.exp(x - most_x)).T @ np.exp(y - most_y)
+    total: Floats = np.log(np.maximum(product, 1e-300)) + most_x[:, None] + most_y
+    for i in np.flatnonzero((product < 1e-280).any(axis=1)):
+        total[i] = logsumexp(np.log(weights)[:, None] + x[:, i, None] + y, axis=0)
+    return total
 
 
 def log_prob(grid: NDArray[Any], density: Moons) -> Floats:

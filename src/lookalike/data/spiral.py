@@ -55,7 +55,7 @@ def log_joint(density: Spiral) -> Floats:
         angle = 2 * np.pi * (turns * s + k / arms)
         x = log_intervals(radius * s * np.cos(angle), deviation)
         y = log_intervals(radius * s * np.sin(angle), deviation)
-        parts.append(log_mean(x, y, weights * s / arms))
+        parts.append(log_sum(x, y, weights * s / arms))
     joint = np.stack(parts)
     inside = logsumexp(joint)
     if inside < np.log1p(-OFF_GRID):
@@ -79,9 +79,17 @@ def log_intervals(means: Floats, deviation: float) -> Floats:
     return masses
 
 
-def log_mean(x: Floats, y: Floats, weights: Floats) -> Floats:
-    """log Σ_m w_m exp(x_mi + y_mj) of `[M, LEVELS]` and `[M, LEVELS]`: `[LEVELS, LEVELS]`, a row at a time."""
-    return np.stack([logsumexp(np.log(weights)[:, None] + x[:, i, None] + y, axis=0) for i in range(LEVELS)])
+def log_sum(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """log Σ_m w_m exp(x_mi + y_mj) of `[M, LEVELS]` and `[M, LEVELS]`: `[LEVELS, LEVELS]`.
+
+    One matrix product; rows in which it underflows, far from the curve, are done again without leaving logarithms.
+    """
+    most_x, most_y = x.max(axis=0), y.max(axis=0)
+    product = (weights[:, None] * np.exp(x - most_x)).T @ np.exp(y - most_y)
+    total: Floats = np.log(np.maximum(product, 1e-300)) + most_x[:, None] + most_y
+    for i in np.flatnonzero((product < 1e-280).any(axis=1)):
+        total[i] = logsumexp(np.log(weights)[:, None] + x[:, i, None] + y, axis=0)
+    return total
 
 
 def log_prob(grid: NDArray[Any], density: Spiral) -> Floats:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lookalike.core.config import ROOT, compose
+from lookalike.core.config import ROOT, choices, compose
 from lookalike.core.errors import UserError
 from lookalike.core.files import write_json
 from lookalike.core.stage import Cell, Cost, check_replaceable, writing
@@ -182,7 +182,7 @@ def test_a_stage_that_was_told_nonsense_leaves_with_1_and_one_line(
 ) -> None:
     done = run_stage("prepare", "data=cifar", *places(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: unknown data 'cifar': choose one of heights, mnist\n"
+    assert done.stderr == f"error: unknown data 'cifar': choose one of {', '.join(choices('data'))}\n"
 
 
 def test_a_stage_of_another_checkout_than_the_installed_one_is_refused(

@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export WANDB_SILENT := true
 
-# Cells that are worked on side by side: one a core, four at most for the sake of memory.
+# Cells, and files of tests, that are worked on side by side: one a core, four at most for the sake of memory.
 JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
 
 .DEFAULT_GOAL := help
@@ -68,7 +68,7 @@ test: data ## Run linter, type checker and tests
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest
+	pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: env ## Run the linter
 	ruff check .

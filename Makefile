@@ -36,7 +36,7 @@ repro: cells ## Run the whole pipeline, show the leaderboard
 # A `dvc repro` works on one stage at a time; several beside each other are how DVC does more. Each holds what it reads and
 # writes, so a cell runs its own stages alone, once its data set's features are there.
 cells: data ## Train, sample and score every family (of DATA=mnist alone), JOBS cells at once
-	@$(MAKE) --no-print-directory --keep-going --jobs=$(JOBS) side_by_side \
+	@dvc status --quiet || $(MAKE) --no-print-directory --keep-going --jobs=$(JOBS) side_by_side \
 	  STAGES="$$(dvc stage list --name-only | sort -r | tr '\n' ' ')"
 
 ifdef STAGES

@@ -14,7 +14,7 @@ from lookalike.core.errors import UserError
 from lookalike.core.likelihood import bits_per_dimension
 from lookalike.core.progress import progress
 from lookalike.data import Prepared
-from lookalike.distances import compare
+from lookalike.distances import compare, find_copies
 from lookalike.extractor import Extractor
 from lookalike.features import features_of
 
@@ -118,7 +118,8 @@ def score(
         config: `likelihood`, `budget` and `trainer.batch_size` are used.
 
     Returns:
-        Entries by metric name; arrays: log-likelihoods by split, the density curve of a one-dimensional domain.
+        Entries by metric name; arrays: log-likelihoods by split, the density curve of a one-dimensional domain, the
+        training points nearest to the first samples.
     """
     entries: dict[str, Entry] = {}
     details: dict[str, NDArray[Any]] = {}
@@ -130,4 +131,5 @@ def score(
         if prepared.domain.dimensions == 1:
             details |= density_curve(model, prepared.domain, settings=config.likelihood, batch_size=batch_size)
     features = features_of(extractor, samples, batch_size=batch_size)
-    return entries | compare(features, extractor), details
+    new, nearest = find_copies(samples, features, extractor)
+    return entries | compare(features, extractor) | new, details | nearest

@@ -261,6 +261,25 @@ def test_whether_real_data_are_new_is_asked_of_held_out_data_alone(
     assert len(details["nearest_training_rows"]) == 60
 
 
+def test_values_that_share_a_grid_point_have_precision_and_coverage(
+    make_domain: Callable[..., Domain], tmp_path: Path
+) -> None:
+    """On a coarse grid more than five points sit on one another, and their balls would be empty."""
+    generator = np.random.default_rng(0)
+    domain = make_domain(1, levels=16)
+    values = {split: domain.to_values(generator.integers(0, 16, (300, 1))) for split in SPLITS}
+    write(Raw(domain=domain, values=values, labels=dict.fromkeys(SPLITS, np.zeros(0, dtype=np.uint8)), expected={}),
+          tmp_path)  # fmt: skip
+    prepared = Prepared(tmp_path)
+    save_identity(tmp_path, prepared)
+    scores = compare(values["validation"], Extractor(tmp_path, prepared))
+    for name in ("precision", "recall", "coverage"):
+        assert scores[name]["value"] > 0.9
+        assert scores[name]["settings"]["dequantized"]
+    narrow = compare(domain.to_values(np.full((300, 1), 7)), Extractor(tmp_path, prepared))
+    assert narrow["coverage"]["value"] < 0.2 < 0.9 < narrow["precision"]["value"]
+
+
 def test_samples_of_one_class_are_as_far_off_as_the_others_are_common(folder: Path, prepared: Prepared) -> None:
     extractor = Extractor(folder, prepared)
     x, labels = prepared.values("validation"), prepared.labels("validation")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.data import Prepared
 from lookalike.extractor import Extractor
@@ -53,7 +54,8 @@ def compare(features: NDArray[Any], extractor: Extractor) -> dict[str, Entry]:
         own = compare_vectors(features, reference, protocol=protocol)
     else:
         own = compare_images(features, reference, extractor=extractor, protocol=protocol)
-    return own | compare_points(features, reference, protocol=protocol)
+    domain = extractor.prepared.domain if extractor.is_identity else None
+    return own | compare_points(features, reference, domain=domain, protocol=protocol)
 
 
 def named(extractor: Extractor) -> Entry:
@@ -115,8 +117,20 @@ def compare_images(
     }
 
 
-def compare_points(features: NDArray[Any], reference: NDArray[Any], *, protocol: Entry) -> dict[str, Entry]:
-    """Fidelity, diversity and two-sample tests of any points `[N, D]` against those of the test set `[M, D]`."""
+def dequantized(values: NDArray[Any], domain: Domain, *, seed: int) -> NDArray[Any]:
+    """Values `[N, D]`, each at a random place of its grid step: points that share a grid point have no ball else."""
+    places: NDArray[Any] = np.random.default_rng(seed).uniform(-0.5, 0.5, size=values.shape)
+    return values + places * np.asarray(domain.step)
+
+
+def compare_points(
+    features: NDArray[Any], reference: NDArray[Any], *, domain: Domain | None, protocol: Entry
+) -> dict[str, Entry]:
+    """Fidelity, diversity and two-sample tests of any points `[N, D]` against those of the test set `[M, D]`.
+
+    Args:
+        domain: whose grid the points lie on; None for features, which lie on none.
+    """
     from lookalike.metrics import sliced
     from lookalike.metrics.classifier import classifier_test
     from lookalike.metrics.energy import energy_distance
@@ -125,11 +139,16 @@ def compare_points(features: NDArray[Any], reference: NDArray[Any], *, protocol:
 
     left_out = "samples, jackknife over 20 groups"
     error_of = {"precision": OF_MEAN, "density": OF_MEAN}
+    points, against = features, reference
+    settings: Entry = {"neighbours": NEIGHBOURS}
+    if domain is not None:
+        points, against = dequantized(features, domain, seed=0), dequantized(reference, domain, seed=1)
+        settings["dequantized"] = "uniformly over a grid step"
     found = {
-        name: entry(score, protocol, error_of=error_of.get(name, left_out), settings={"neighbours": NEIGHBOURS})
-        for name, score in support(features, reference, k=NEIGHBOURS)._asdict().items()
+        name: entry(score, protocol, error_of=error_of.get(name, left_out), settings=settings)
+        for name, score in support(points, against, k=NEIGHBOURS)._asdict().items()
     }
-    del found["nearest_sample_distance"]["settings"]
+    found["nearest_sample_distance"]["settings"] = {k: v for k, v in settings.items() if k != "neighbours"}
     smaller = min(len(features), len(reference))
     lines = 1 if features.shape[1] == 1 else sliced.DIRECTIONS
     return found | {

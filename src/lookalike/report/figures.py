@@ -37,7 +37,7 @@ MARKERS = {"exact": "o", "lower bound": "<", "estimate": "D", "at least": ">"}
 SHAPES = "osD^vPXphd<>8H"
 """A shape a family, where all are in one panel."""
 
-CLOUD = (4.4, 2.7)
+CLOUD = (3.9, 2.6)
 """Inches of a panel with all families and their names beside it."""
 
 

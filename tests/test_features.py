@@ -242,10 +242,8 @@ def test_whether_real_data_are_new_is_asked_of_held_out_data_alone(
 ) -> None:
     generator = np.random.default_rng(0)
     domain = dataclasses.replace(make_domain(1, levels=4096), labels=())
-    values = {
-        split: domain.to_values(generator.integers(0, 4096, (count, 1)))
-        for split, count in (("train", 400), ("validation", 60), ("test", 80))
-    }
+    counts: dict[Split, int] = {"train": 400, "validation": 60, "test": 80}
+    values = {split: domain.to_values(generator.integers(0, 4096, (count, 1))) for split, count in counts.items()}
     labels = {split: np.zeros(0, dtype=np.uint8) for split in SPLITS}
     write(Raw(domain=domain, values=values, labels=labels, expected={}), tmp_path)
     prepared = Prepared(tmp_path)

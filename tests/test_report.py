@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from lookalike.core.config import ROOT, choices
 from lookalike.core.domain import Domain
@@ -531,11 +532,13 @@ def test_every_family_has_a_mark_of_its_own_in_fidelity_and_diversity(tables: li
 def boxes(draw_panel: figures.Draw) -> tuple[Any, Any, list[Any]]:
     """Places of a panel's axes and figure, and of the names beside it, in pixels."""
     with style.styled(text="none"):
-        figure = figures.Figure(figsize=figures.CLOUD, layout="constrained")
+        figure = Figure(figsize=figures.CLOUD, layout="constrained")
         axes = figure.add_subplot()
         draw_panel(axes)
         figure.draw_without_rendering()
-        names = [text.get_window_extent() for text in axes.get_legend().get_texts()]
+        legend = axes.get_legend()
+        assert legend is not None
+        names = [text.get_window_extent() for text in legend.get_texts()]
         return axes.get_window_extent(), figure.bbox, names
 
 

@@ -119,8 +119,9 @@ def compare_images(
 
 def dequantized(values: NDArray[Any], domain: Domain, *, seed: int) -> NDArray[Any]:
     """Values `[N, D]`, each at a random place of its grid step: points that share a grid point have no ball else."""
-    places: NDArray[Any] = np.random.default_rng(seed).uniform(-0.5, 0.5, size=values.shape)
-    return values + places * np.asarray(domain.step)
+    places = np.random.default_rng(seed).uniform(-0.5, 0.5, size=values.shape)
+    spread: NDArray[Any] = values + places * np.asarray(domain.step)
+    return spread
 
 
 def compare_points(

@@ -124,7 +124,9 @@ def main() -> None:
         prepared = Prepared(a.artifacts / "prepared")
         extractor = Extractor(a.artifacts / "features/extractor", prepared)
         x, labels = np.array(prepared.grid("validation")[: a.rows]), prepared.labels("validation")[: a.rows]
-        reference, training = np.array(prepared.grid("test")[: a.rows]), np.array(prepared.grid("train")[: 5 * a.rows])
+        # MNIST's test images are in an order: the first 5000 are of other writers than the rest.
+        some = np.sort(np.random.default_rng(0).permutation(len(prepared.grid("test")))[: a.rows])
+        reference, training = np.array(prepared.grid("test")[some]), np.array(prepared.grid("train")[: 5 * a.rows])
 
         def features(values: Array) -> Array:
             return features_of(extractor, values, batch_size=500)

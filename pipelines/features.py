@@ -13,7 +13,7 @@ def main(config: Config) -> None:
         (folder / "extractor").mkdir()
         with cost.work():
             if config.data.features is None:
-                save_identity(folder / "extractor")
+                save_identity(folder / "extractor", prepared)
             else:
                 from lookalike.feature_training import train_and_save
 

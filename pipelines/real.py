@@ -15,9 +15,10 @@ def main(config: Config) -> None:
     extractor = Extractor(cell.features / "extractor", prepared)
     with writing(cell.real) as folder:
         with cost.work():
-            values, metrics = score_real(prepared, extractor, count=config.budget.samples)
+            values, metrics, details = score_real(prepared, extractor, count=config.budget.samples)
         write_json(folder / "metrics.json", metrics)
         save_arrays(folder / "samples.npz", {"samples": values})
+        save_arrays(folder / "details.npz", details)
         save_picture(values, prepared.domain, folder / "samples.png", title=f"{prepared.domain.name}: real data")
         cost.save(folder)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 from scipy.integrate import simpson
 from scipy.stats import chisquare, multivariate_normal, norm
 
-from lookalike import truth
-from lookalike.core.config import ROOT, Config, arguments_of, choices, compose, target
+from lookalike import evaluation, truth
+from lookalike.core.config import ROOT, Config, LikelihoodPoints, arguments_of, choices, compose, target
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.data import SPLITS, Prepared, Raw, bars, checkerboard, gaussian, hills
+from lookalike.data.prepare import write
+from lookalike.evaluation import against_truth, density_curve, impossible, likelihoods
 from lookalike.fingerprint import closure
 from lookalike.metrics import Score
 from lookalike.models.build import build
@@ -388,6 +391,75 @@ def test_a_grid_too_large_to_sum_over_is_refused(raws: dict[str, Raw], make_doma
     with pytest.raises(UserError, match="no sum over"):
         truth.whole_grid(raws["bars"].domain)
     assert truth.whole_grid(make_domain(2, levels=3)).tolist() == [[i, j] for i in range(3) for j in range(3)]
+
+
+# What a cell of one is told of the truth
+
+FLOORS = {"hills": 0.0, "ring": 0.917, "checkerboard": math.log(2), "bars": 28.49}
+"""What a model of independent dimensions is away, in nats."""
+
+POINTS = LikelihoodPoints(most=2000, least=100, flops=1e9, others=100)
+
+
+@pytest.fixture
+def floor(
+    raws: dict[str, Raw], small_config: Callable[..., Config], tmp_path: Path
+) -> Callable[[str], tuple[Any, Prepared, dict[str, NDArray[Any]], NDArray[Any]]]:
+    """`floor(data)`: `independent` fitted to a known density; prepared data, likelihoods, 1000 samples on the grid."""
+
+    def make(data: str) -> tuple[Any, Prepared, dict[str, NDArray[Any]], NDArray[Any]]:
+        write(raws[data], tmp_path)
+        prepared = Prepared(tmp_path)
+        model = build(small_config("independent", width=1000).model, prepared.domain, seed=0)
+        torch.manual_seed(0)
+        model.fit(torch.from_numpy(np.array(prepared.grid("train"))))
+        _, details = likelihoods(model, prepared, settings={}, points=POINTS, batch_size=500)
+        if prepared.domain.dimensions == 1:
+            details |= density_curve(model, prepared.domain, settings={}, batch_size=500)
+        return model, prepared, details, model.sample(1000).numpy().astype(prepared.grid("test").dtype)
+
+    return make
+
+
+@pytest.mark.parametrize("data", FLOORS)
+def test_a_cell_is_as_far_from_the_truth_as_dependence_is_strong(data: str, floor: Any) -> None:
+    known = truth.known(READERS[data])
+    assert known is not None
+    model, prepared, details, samples = floor(data)
+    found = against_truth(model, prepared, details, samples, log_prob=known, settings={}, points=POINTS, batch_size=500)
+    kl, total = found["kl"], found["total_variation"]
+    assert -4 * kl["standard_error"] < kl["value"] - FLOORS[data] < 4 * kl["standard_error"] + 0.05 + FLOORS[data] / 20
+    assert (kl["points"], kl["of"], kl["kind"]) == (2000, 10_000, "exact")
+    assert ("kl_reverse" in found) == (data != "checkerboard")
+    assert impossible(samples, known)["value"] == pytest.approx(0.5 if data == "checkerboard" else 0, abs=0.08)
+    if data == "bars":
+        assert 0 < total["standard_error"] < 0.05
+        assert total["points"] == 2000
+    else:
+        assert total["standard_error"] == 0
+        assert total["points"] == total["of"] == prepared.domain.levels**prepared.domain.dimensions
+    if data == "checkerboard":
+        assert total["value"] == pytest.approx(0.5, abs=0.03)
+    assert total["value"] <= np.sqrt(kl["value"] / 2) + 0.02  # Pinsker
+    for entry in found.values():
+        assert {"kind", "exactness", "settings", "error_of", "reference"} <= entry.keys()
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_bound_and_a_cost_change_what_is_said_of_the_truth(floor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = truth.known(READERS["ring"])
+    assert known is not None
+    model, prepared, details, samples = floor("ring")
+    model.likelihood_kind = "lower bound"
+    monkeypatch.setattr(evaluation, "operations_per_point", lambda *_: 1e6)
+    found = against_truth(model, prepared, details, samples, log_prob=known, settings={}, points=POINTS, batch_size=500)
+    assert {name: entry["kind"] for name, entry in found.items()} == {
+        "kl": "lower bound", "total_variation": "lower bound", "kl_reverse": "at least"
+    }  # fmt: skip
+    assert "an upper bound" in found["kl"]["exactness"]
+    assert "a lower bound" in found["kl_reverse"]["exactness"]
+    assert found["total_variation"]["standard_error"] > 0
+    assert (found["kl_reverse"]["points"], found["kl_reverse"]["samples"]) == (1000, 1000)
 
 
 # That they can be learned

@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from lookalike import extractor as extractor_module
 from lookalike import feature_training
 from lookalike.core.config import Config, compose
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
-from lookalike.data import SPLITS, Prepared, Raw
+from lookalike.data import SPLITS, Prepared, Raw, Split
 from lookalike.data.prepare import write
-from lookalike.distances import class_counts, compare
-from lookalike.extractor import Extractor, save_identity
+from lookalike.distances import class_counts, compare, copying_test, find_copies, score_real
+from lookalike.extractor import Extractor, save_identity, training_rows
 from lookalike.features import Classifier, digest, extract, features_of, load, shifted
 
 
@@ -143,6 +144,140 @@ def test_stored_features_are_those_that_the_frozen_extractor_gives(folder: Path,
         assert stored.shape == (120, 6)
 
 
+def test_stored_training_points_are_those_of_their_rows(
+    folder: Path, config: Config, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, points, distances, of = Extractor(folder, prepared).training()
+    assert (of, rows.tolist()) == (120, list(range(120)))
+    expected = features_of(Extractor(folder, prepared), prepared.values("train"), batch_size=50)
+    np.testing.assert_allclose(points, expected, atol=1e-5)
+    monkeypatch.setattr(extractor_module, "MOST", 50)
+    some = training_rows(120)
+    assert len(set(some.tolist())) == 50
+    assert (np.diff(some) > 0).all()
+    extractor_module.save_training(tmp_path, some, points[some])
+    np.save(tmp_path / "train.npy", points[some])
+    shutil.copy(folder / "extractor.json", tmp_path)
+    kept = Extractor(tmp_path, prepared).training()
+    assert (kept.rows == some).all()
+    assert (kept.apart >= distances[some] - 1e-6).all()
+    assert kept.of == 120
+
+
+def test_training_features_that_are_not_there_are_named(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
+    shutil.copy(folder / "extractor.json", tmp_path)
+    with pytest.raises(UserError, match=r"missing or damaged: .*train_rows\.npy .*Run the features stage again"):
+        Extractor(tmp_path, prepared).training()
+
+
+IMAGES = {
+    "frechet_distance", "frechet_distance_infinite", "kernel_distance", "class_distance", "class_gap",
+    "classifier_confidence",
+}  # fmt: skip
+POINTS = {
+    "precision", "recall", "density", "coverage", "nearest_sample_distance", "classifier_accuracy", "energy_distance",
+    "sliced_wasserstein",
+}  # fmt: skip
+TESTS = {"kernel_distance", "classifier_accuracy", "energy_distance", "sliced_wasserstein", "data_copying"}
+NEW = {"authenticity", "data_copying", "duplicates", "training_copies"}
+
+
+def test_every_score_of_images_has_its_error_its_protocol_and_a_p_value_where_it_tests(
+    folder: Path, prepared: Prepared
+) -> None:
+    extractor = Extractor(folder, prepared)
+    values, features = np.array(prepared.values("validation")), extractor.stored("validation")
+    close, (new, details) = compare(features, extractor), find_copies(values, features, extractor)
+    assert close.keys() == IMAGES | POINTS
+    assert new.keys() == NEW
+    for name, entry in (close | new).items():
+        assert np.isfinite([entry["value"], entry["standard_error"]]).all(), name
+        assert entry["samples"] == 120
+        assert {"reference", "extractor", "error_of"} <= entry.keys()
+        assert ("p_value" in entry) == (name in TESTS)
+        assert 0 <= entry.get("p_value", 0) <= 1
+    json.dumps(close | new, allow_nan=False)
+    assert close["kernel_distance"]["p_value"] > 0.001
+    assert 0.5 < close["classifier_confidence"]["value"] <= 1
+    assert close["precision"]["settings"] == {"neighbours": 5}
+    assert details["nearest_training_rows"].shape == (64,)
+
+
+def test_training_images_as_samples_are_caught_and_held_out_ones_are_not(folder: Path, prepared: Prepared) -> None:
+    extractor = Extractor(folder, prepared)
+
+    def scores(split: Split) -> dict[str, float]:
+        values = np.array(prepared.values(split))
+        entries, details = find_copies(values, features_of(extractor, values, batch_size=50), extractor)
+        if split == "train":
+            assert (details["nearest_training_rows"] == np.arange(64)).all()
+            assert details["nearest_training_distances"].max() < 1e-3
+        return {name: entry["value"] for name, entry in entries.items()}
+
+    copied, fresh = scores("train"), scores("validation")
+    assert copied["authenticity"] < 0.05 < 0.25 < fresh["authenticity"]
+    assert copied["data_copying"] < -5 < fresh["data_copying"]
+    assert (copied["training_copies"], fresh["training_copies"]) == (1, 0)
+    assert copied["duplicates"] == 0
+
+
+def test_samples_in_a_cell_that_no_test_point_is_in_are_tested_as_a_whole() -> None:
+    generator = np.random.default_rng(0)
+    training, test = (generator.normal(size=(600, 2)) for _ in range(2))
+    training[:30] += 50
+    score, cells = copying_test(training[:30] + 0.001, test, training)
+    assert cells == 1
+    assert score.p_value < 0.01
+    assert copying_test(test[:300], test, training)[1] == 10
+
+
+def test_too_few_samples_are_refused_with_the_cure(folder: Path, prepared: Prepared) -> None:
+    extractor = Extractor(folder, prepared)
+    with pytest.raises(UserError, match=r"19 points of samples.*20 at least: raise budget\.samples"):
+        compare(extractor.stored("validation")[:19], extractor)
+
+
+def test_whether_real_data_are_new_is_asked_of_held_out_data_alone(
+    make_domain: Callable[..., Domain], tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(0)
+    domain = dataclasses.replace(make_domain(1, levels=4096), labels=())
+    counts: dict[Split, int] = {"train": 400, "validation": 60, "test": 80}
+    values = {split: domain.to_values(generator.integers(0, 4096, (count, 1))) for split, count in counts.items()}
+    labels = {split: np.zeros(0, dtype=np.uint8) for split in SPLITS}
+    write(Raw(domain=domain, values=values, labels=labels, expected={}), tmp_path)
+    prepared = Prepared(tmp_path)
+    save_identity(tmp_path, prepared)
+    scored, entries, details = score_real(prepared, Extractor(tmp_path, prepared), count=200)
+    assert len(scored) == entries["energy_distance"]["samples"] == 200
+    assert entries["energy_distance"]["source"] == "validation and train"
+    assert entries["authenticity"]["samples"] == entries["training_copies"]["samples"] == 60
+    assert entries["authenticity"]["source"] == "validation"
+    assert entries["authenticity"]["value"] > 0.2
+    assert entries["training_copies"]["value"] < 0.3
+    assert entries.keys() == POINTS | NEW | {"wasserstein_1", "kolmogorov_smirnov"}
+    assert len(details["nearest_training_rows"]) == 60
+
+
+def test_values_that_share_a_grid_point_have_precision_and_coverage(
+    make_domain: Callable[..., Domain], tmp_path: Path
+) -> None:
+    """On a coarse grid more than five points sit on one another, and their balls would be empty."""
+    generator = np.random.default_rng(0)
+    domain = make_domain(1, levels=16)
+    values = {split: domain.to_values(generator.integers(0, 16, (300, 1))) for split in SPLITS}
+    write(Raw(domain=domain, values=values, labels=dict.fromkeys(SPLITS, np.zeros(0, dtype=np.uint8)), expected={}),
+          tmp_path)  # fmt: skip
+    prepared = Prepared(tmp_path)
+    save_identity(tmp_path, prepared)
+    scores = compare(values["validation"], Extractor(tmp_path, prepared))
+    for name in ("precision", "recall", "coverage"):
+        assert scores[name]["value"] > 0.9
+        assert scores[name]["settings"]["dequantized"]
+    narrow = compare(domain.to_values(np.full((300, 1), 7)), Extractor(tmp_path, prepared))
+    assert narrow["coverage"]["value"] < 0.2 < 0.9 < narrow["precision"]["value"]
+
+
 def test_samples_of_one_class_are_as_far_off_as_the_others_are_common(folder: Path, prepared: Prepared) -> None:
     extractor = Extractor(folder, prepared)
     x, labels = prepared.values("validation"), prepared.labels("validation")
@@ -199,8 +334,12 @@ def test_data_without_labels_or_images_have_no_classifier(
     write(Raw(domain=dataclasses.replace(domain, labels=("one",)), values=values, labels=labels, expected={}), tmp_path)
     with pytest.raises(UserError, match="needs labelled images"):
         feature_training.train_and_save(config, Prepared(tmp_path), tmp_path)
-    save_identity(tmp_path)
+    save_identity(tmp_path, Prepared(tmp_path))
     extractor = Extractor(tmp_path, Prepared(tmp_path))
+    rows, points, distances, of = extractor.training()
+    assert np.array_equal(points, values["train"])
+    assert rows.tolist() == list(range(30))
+    assert of == len(distances) == 30
     assert extractor.is_identity
     assert features_of(extractor, values["test"], batch_size=3) is values["test"]
     assert np.array_equal(extractor.stored("train"), values["train"])

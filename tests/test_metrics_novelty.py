@@ -13,6 +13,7 @@ from lookalike.metrics.authenticity import authenticity
 from lookalike.metrics.confidence import classifier_confidence
 from lookalike.metrics.copying import data_copying, ranked
 from lookalike.metrics.duplicates import copies, duplicates
+from lookalike.metrics.neighbours import apart
 
 
 def draw(seed: int, rows: int, dimension: int = 3) -> NDArray[np.float64]:
@@ -29,6 +30,19 @@ def test_authenticity_is_that_of_the_definition() -> None:
     expected = (across.min(axis=1) > within.min(axis=1)[nearest]).mean()
     assert found.score.value == pytest.approx(expected, abs=1e-12)
     assert found.score.error == pytest.approx(np.sqrt(expected * (1 - expected) / 299))
+
+
+def test_distances_that_are_known_change_no_authenticity() -> None:
+    samples, training = draw(0, 200), draw(1, 1200)
+    training[7] = training[3]
+    distances = apart(training)
+    within = cdist(training, training) + np.diag(np.full(1200, np.inf))
+    np.testing.assert_allclose(distances, within.min(axis=1), rtol=1e-9)
+    assert distances[3] == distances[7] == 0
+    known, found = authenticity(samples, training, apart=distances), authenticity(samples, training)
+    assert known.score == found.score
+    with pytest.raises(UserError, match=r"one distance for each of 1200 training points, not \(1199,\)"):
+        authenticity(samples, training, apart=distances[1:])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])

@@ -14,13 +14,30 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from lookalike.core.config import ROOT
+from lookalike.core.config import ROOT, choices
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
+from lookalike.pictures import GAP
 from lookalike.report import figures, style
 from lookalike.report.cells import REAL, Listed, Row, Table, read_listed, read_tables
-from lookalike.report.leaderboard import BITS, LEFT_OUT, describe, paired_difference, rank, rounded, to_markdown
+from lookalike.report.leaderboard import (
+    BITS,
+    LEFT_OUT,
+    NOVELTY,
+    SUPPORT,
+    TABLES,
+    TRUTH,
+    caught,
+    describe,
+    p_value,
+    paired_difference,
+    present,
+    rank,
+    rounded,
+    to_markdown,
+)
 from lookalike.report.results import save, show
 
 HEIGHTS = Domain(name="heights", kind="vector", shape=(1,), levels=1120, low=(0.0,), step=(0.1,), unit="inch",
@@ -68,6 +85,30 @@ def distances(domain: Domain, value: float, samples: int) -> dict[str, Any]:
     }
 
 
+def nearest(rng: np.random.Generator) -> dict[str, Any]:
+    return {"nearest_training_rows": rng.integers(0, 300, 48), "nearest_training_distances": rng.random(48)}
+
+
+def of_points(value: float, samples: int, *, copied: bool) -> dict[str, Any]:
+    """Fidelity, diversity, two-sample tests and novelty of samples that get worse with a value; or of copies."""
+    protocol = {"samples": samples, "reference": "test", "reference_count": 40, "extractor": "some"}
+    tested = {"error": 0.02, "p_value": 0.0005 if value > 2 else 0.32, "settings": {"permutations": 999}}
+    near = {"authenticity": 0.0, "data_copying": -20.0, "training_copies": 1.0}
+    if not copied:
+        near = {"authenticity": 0.5 + value / 100, "data_copying": value, "training_copies": 0.0}
+    entries: dict[str, Any] = {}
+    for name in ("precision", "recall", "density", "coverage"):
+        entries[name] = {"value": 1 / value, "error": 0.01}
+    for name in ("nearest_sample_distance", "frechet_distance_infinite"):
+        entries[name] = {"value": value, "error": 0.1}
+    for i, name in enumerate(("classifier_accuracy", "kernel_distance", "energy_distance", "sliced_wasserstein")):
+        entries[name] = {"value": value / (10 + i)} | tested
+    for name, number in near.items():
+        entries[name] = {"value": number, "error": 0.02}
+    entries["duplicates"] = {"value": 0.0, "error": 0.0}
+    return {name: entry | protocol | {"error_of": "samples"} for name, entry in entries.items()}
+
+
 def write_data(artifacts: Path, domain: Domain, rng: np.random.Generator) -> None:
     """What `prepare`, `features` and `real` leave."""
     folder = artifacts / domain.name
@@ -84,8 +125,9 @@ def write_data(artifacts: Path, domain: Domain, rng: np.random.Generator) -> Non
     cost = {"startup_seconds": 1.0, "work_seconds": 3.0, "process_seconds": 5.5, "peak_memory_mb": 300.0}
     write(folder / "features" / "cost.json", cost)
     write(folder / "real" / "cost.json", cost)
-    entries = {k: v | {"source": "validation"} for k, v in distances(domain, 1.0, 40).items()}
-    write(folder / "real" / "metrics.json", entries)
+    scored = distances(domain, 1.0, 40) | of_points(1.0, 40, copied=False)
+    write(folder / "real" / "metrics.json", {k: v | {"source": "validation"} for k, v in scored.items()})
+    write_arrays(folder / "real" / "details.npz", **nearest(rng))
     write_arrays(folder / "real" / "samples.npz", samples=draw(domain, 48, rng))
 
 
@@ -105,7 +147,8 @@ def write_family(artifacts: Path, domain: Domain, model: str, rng: np.random.Gen
         (folder / "train" / f"loss_{split}.csv").write_text("\n".join(["step,loss,rate", *lines]) + "\n")
     write_arrays(folder / "sample" / "samples.npz", samples=draw(domain, 48, rng, spread=1 + rank / 10))
     write(folder / "sample" / "cost.json", cost | {"samples_per_second": 567.8})
-    metrics, details = distances(domain, 1.5 + rank, 48), dict[str, Any]()
+    metrics, details = distances(domain, 1.5 + rank, 48), nearest(rng)
+    metrics |= of_points(1.0 if model == "copycat" else 1.5 + rank, 48, copied=model == "copycat")
     if kind:
         factor = domain.dimensions * np.log(2)
         entries = {}
@@ -294,6 +337,74 @@ def test_a_metric_nobody_told_the_report_of_is_shown_without_a_winner() -> None:
     assert best(table, "memorisation_ratio") == []
 
 
+# Tables after the first
+
+
+def novelty(
+    authenticity: float, copying: float, copies: float, repeats: float = 0.0, samples: int = 50
+) -> dict[str, Any]:
+    numbers = {"authenticity": authenticity, "data_copying": copying, "training_copies": copies, "duplicates": repeats}
+    return {name: {"value": value, "error": 0.02, "samples": samples} for name, value in numbers.items()}
+
+
+def test_the_first_table_stays_small_and_every_metric_is_in_one_table(tables: list[Table]) -> None:
+    titles = [metric.name for metric in rank(tables[1]).metrics]
+    assert titles == ["bits_per_dim", "frechet_distance", "class_distance"]
+    assert [metric.name for metric in rank(tables[0]).metrics] == [BITS, "wasserstein_1", "kolmogorov_smirnov"]
+    names = [metric.name for metrics in TABLES for metric in metrics]
+    assert len(names) == len(set(names))
+    assert {name for row in tables[1].rows for name in row.metrics} <= {*names, *LEFT_OUT}
+
+
+def test_copies_are_caught_by_what_real_data_score() -> None:
+    table = table_of(
+        ("copycat", novelty(0.01, -30, 1)), ("vae", novelty(0.49, 0.5, 0)), ("gan", novelty(0.3, 0, 0, 0.5)),
+        ("uniform", novelty(1, 40, 0)), real=novelty(0.5, 0, 0),
+    )  # fmt: skip
+    assert caught(table) == [
+        ("copycat", ["Authenticity", "Data copying C_T", "Training copies"]), ("gan", ["Authenticity"])
+    ]  # fmt: skip
+    lines = {line.model: line.numbers for line in rank(table, present(table, NOVELTY)).lines}
+    assert [number.copied for number in lines["gan"] if number] == [True, False, True, False]
+    assert not any(number.copied or number.best for model in (REAL, "uniform") for number in lines[model] if number)
+
+
+def test_repeats_are_compared_at_one_number_of_samples_only() -> None:
+    table = table_of(("gan", novelty(0.5, 0, 0, 0.5, samples=5000)), real=novelty(0.5, 0, 0))
+    (line,) = (line for line in rank(table, present(table, NOVELTY)).lines if line.model == "gan")
+    assert not any(number.copied for number in line.numbers if number)
+
+
+def test_real_data_and_copies_do_not_compete_in_fidelity_and_ties_are_marked() -> None:
+    def precision(value: float) -> dict[str, Any]:
+        return {"precision": {"value": value, "error": 0.01}}
+
+    table = table_of(
+        ("copycat", precision(0.99)), ("vae", precision(0.8)), ("gan", precision(0.82)), ("flow", precision(0.7)),
+        real=precision(0.9),
+    )  # fmt: skip
+    ranking = rank(table, present(table, SUPPORT))
+    assert {line.model for line in ranking.lines if line.numbers[0] and line.numbers[0].best} == {"vae", "gan"}
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(0.0002, "p < 0.001"), (0.001, "p = 0.001"), (0.0449, "p = 0.045"), (0.32, "p = 0.32"), (1, "p = 1.00")],
+)
+def test_p_values_are_short(p: float, text: str) -> None:
+    assert p_value(p) == text
+
+
+def test_a_divergence_says_on_which_side_of_it_the_truth_lies() -> None:
+    kinds = {"exact": "2.00 ± 0.10", "lower bound": "≤ 2.00 ± 0.10", "at least": "≥ 2.00 ± 0.10"}
+    for kind, text in kinds.items():
+        table = table_of(("vae", {"kl_reverse": {"value": 2.0, "error": 0.1, "kind": kind}}))
+        (_, line) = rank(table, present(table, TRUTH)).lines
+        assert line.numbers[0]
+        assert line.numbers[0].text == text
+        assert rank(table).metrics == []
+
+
 # Cells that are not there
 
 
@@ -320,6 +431,7 @@ def test_metrics_alone_which_git_brings_to_every_clone_are_no_cell(copy: Path) -
         ("heights/vae/sample/samples.npz", "pipelines/sample.py data=heights model=vae`"),
         ("heights/vae/train/loss_train.csv", "pipelines/train.py data=heights model=vae`"),
         ("heights/real/metrics.json", "pipelines/real.py data=heights`"),
+        ("heights/real/details.npz", "pipelines/real.py data=heights`"),
         ("heights/features/extractor/extractor.json", "pipelines/features.py data=heights`"),
         ("heights/prepared/domain.json", "pipelines/prepare.py data=heights`"),
     ],
@@ -379,7 +491,7 @@ def test_dark_figures_are_the_light_ones_in_other_colours(results: Path) -> None
 
 def test_every_row_of_images_has_a_picture_and_only_trained_families_a_loss(results: Path, tables: list[Table]) -> None:
     pictures = {path.name for path in (results / "figures").glob("*.png")}
-    assert pictures == {f"digits-samples-{model}.png" for model in [REAL, *MODELS]}
+    assert pictures == {f"digits-{kind}-{model}.png" for model in [REAL, *MODELS] for kind in ("samples", "nearest")}
     assert list(figures.loss_panels(tables[0])) == ["flow_matching", "vae"]
 
 
@@ -390,6 +502,55 @@ def test_every_curve_of_a_family_with_two_objectives_is_read(copy: Path) -> None
     table = read_tables(copy, Listed(data=["heights"], models=["vae"]))[0][0]
     assert list(table.families[0].curves["train"]) == ["generator", "critic"]
     assert figures.panel(figures.loss_panels(table)["vae"]).count("training: critic") == 1
+
+
+def test_samples_stand_above_the_training_images_nearest_to_them(tables: list[Table]) -> None:
+    table = tables[1]
+    row = table.families[0]
+    picture = figures.nearest_grid(row, table, zoom=1)
+    assert picture is not None
+    shown = np.asarray(picture)
+    height = GAP + DIGITS.shape[1]
+    training = table.prepared.values("train")[row.arrays["nearest_training_rows"][: figures.PAIRS]]
+    for i in range(figures.PAIRS):
+        line, left = 2 * (i // figures.COLUMNS), GAP + i % figures.COLUMNS * height
+        for down, image in ((line, row.samples[i]), (line + 1, training[i])):
+            assert (shown[GAP + down * height :][:8, left : left + 8] == image[0]).all()
+    assert figures.nearest_grid(dataclasses.replace(row, arrays={}), table, zoom=1) is None
+
+
+def test_every_family_has_a_mark_of_its_own_in_fidelity_and_diversity(tables: list[Table]) -> None:
+    for table in tables:
+        panels = figures.fidelity_panels(table)
+        assert list(panels) == ["Precision and recall", "Density and coverage"]
+        for draw_panel in panels.values():
+            svg = figures.panel(draw_panel, size=figures.CLOUD)
+            assert all(f">{name}<" in svg for name in [*MODELS, "real data"])
+    assert len(set(figures.SHAPES)) == len(figures.SHAPES) >= len(choices("model"))
+
+
+def boxes(draw_panel: figures.Draw) -> tuple[Any, Any, list[Any]]:
+    """Places of a panel's axes and figure, and of the names beside it, in pixels."""
+    with style.styled(text="none"):
+        figure = Figure(figsize=figures.CLOUD, layout="constrained")
+        axes = figure.add_subplot()
+        draw_panel(axes)
+        figure.draw_without_rendering()
+        legend = axes.get_legend()
+        assert legend is not None
+        names = [text.get_window_extent() for text in legend.get_texts()]
+        return axes.get_window_extent(), figure.bbox, names
+
+
+def test_names_beside_fidelity_and_diversity_overlap_with_nothing(tables: list[Table]) -> None:
+    many = [dataclasses.replace(tables[1].families[0], model=name) for name in choices("model")]
+    table = dataclasses.replace(tables[1], families=many)
+    for draw_panel in figures.fidelity_panels(table).values():
+        frame, whole, names = boxes(draw_panel)
+        assert len(names) == len(many) + 1
+        assert not any(name.overlaps(frame) for name in names)
+        assert not any(one.overlaps(other) for i, one in enumerate(names) for other in names[:i])
+        assert all(name.x1 <= whole.x1 and name.y0 >= whole.y0 for name in names)
 
 
 # The page
@@ -430,7 +591,7 @@ def test_page_needs_nothing_beside_it_and_is_small(page: Page, results: Path) ->
 
 def test_page_describes_every_picture_and_repeats_no_id(page: Page) -> None:
     images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == 1 + len(MODELS)
+    assert len(images) == 2 * (1 + len(MODELS))
     assert all(attributes.get("alt") for attributes in images)
     figure_tags = [attributes for tag, attributes in page.tags if tag == "figure" and attributes.get("role") == "img"]
     assert sum(tag == "svg" for tag, _ in page.tags) == len(figure_tags)
@@ -462,6 +623,19 @@ def test_a_class_distance_has_a_column_and_what_belongs_to_one_class_has_none(ta
     titles = [metric.title for metric in rank(tables[1]).metrics]
     assert "Class distance" in titles
     assert "Class gap" not in titles
+
+
+def test_page_has_a_table_for_every_question_and_names_who_copies(page: Page) -> None:
+    labels = [attributes.get("aria-label") for tag, attributes in page.tags if attributes.get("role") == "region"]
+    for question in ("Fidelity and diversity", "Two-sample tests", "Novelty"):
+        assert {f"{question} of heights", f"{question} of digits"} <= set(labels)
+    assert "Against the truth of heights" not in labels
+    text = html.unescape(" ".join(" ".join(page.words).split()))
+    assert text.count("copycat (Authenticity, Data copying C_T, Training copies).") == 2
+    marked = [attributes for tag, attributes in page.tags if tag == "td" and attributes.get("class") == "copied"]
+    assert len(marked) == 2 * 3
+    words = [word.strip() for word in page.words]
+    assert {"p < 0.001", "p = 0.32"} <= set(words)
 
 
 def test_page_explains_kinds_copies_and_distances(page: Page) -> None:

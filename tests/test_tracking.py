@@ -191,6 +191,7 @@ def test_one_run_holds_the_whole_story(tracked: Workspace) -> None:
     for name, entry in json.loads((cell / "evaluate" / "metrics.json").read_text()).items():
         assert told["metrics"][name] == [(0, entry["value"])]
         assert told["metrics"][f"{name}_error"] == [(0, entry["standard_error"])]
+        assert told["metrics"].get(f"{name}_p_value") == ([(0, entry["p_value"])] if "p_value" in entry else None)
         assert "settings" in told["tags"][f"protocol.{name}"] or "extractor" in told["tags"][f"protocol.{name}"]
     for stage in ("train", "sample", "evaluate"):
         assert told["metrics"][f"cost/{stage}_work_seconds"][0][1] > 0

@@ -1,58 +1,176 @@
-"""How close samples come to the test set, by what a data set is compared by: features of images, values of vectors."""
+"""How close samples come to the test set and how new they are, by what a data set is compared by.
+
+That is features of images, values of vectors. Every entry carries its protocol: how many of what it was measured on,
+and by which settings.
+"""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.data import Prepared
 from lookalike.extractor import Extractor
+from lookalike.metrics import Score, ScoredTest
 
 Entry = dict[str, Any]
+Arrays = dict[str, NDArray[Any]]
 
 SHORT = 0.05
 """A class is short if its share is smaller than among the test images by more than this."""
 
+LEAST = 20
+"""Samples and test points that all metrics together need."""
 
-def compare_vectors(samples: NDArray[Any], reference: NDArray[Any]) -> dict[str, Entry]:
-    """Distances of values `[N, D]` to the test values `[M, D]`."""
-    from lookalike.metrics.marginal import BOOTSTRAPS, kolmogorov_smirnov, wasserstein_1
+NEIGHBOURS = 5
+"""A point's ball reaches to this neighbour of its own set, for precision, recall, density and coverage."""
 
-    metrics = {"wasserstein_1": wasserstein_1, "kolmogorov_smirnov": kolmogorov_smirnov}
-    protocol = {
-        "samples": len(samples),
-        "reference": "test",
-        "reference_count": len(reference),
-        "extractor": "values",
-        "error_of": f"samples, bootstrap of {BOOTSTRAPS}",
-    }
-    return {
-        name: {**dict(zip(("value", "standard_error"), metric(samples, reference), strict=True)), **protocol}
-        for name, metric in metrics.items()
-    }
+A_CELL = 60
+"""Test points that each cell of the data-copying test has on average at least."""
+
+NEAREST = 64
+"""Samples whose nearest training points are kept, for a figure."""
+
+OF_MEAN = "samples, mean over them"
 
 
-def compare_images(features: NDArray[Any], reference: NDArray[Any], *, extractor: Extractor) -> dict[str, Entry]:
-    """Distances of features `[N, D]` to those of the test images `[M, D]`, and of the classes they are taken for."""
-    from lookalike.metrics.frechet import frechet_distance
+def compare(features: NDArray[Any], extractor: Extractor) -> dict[str, Entry]:
+    """Distances of features `[N, D]` to those of the test set, and tests of whether there is any.
 
-    score = frechet_distance(features, reference)
+    Raises:
+        UserError: too few samples or test points for an error of each.
+    """
+    reference = extractor.stored("test")
+    check_enough(samples=features, test=reference)
     protocol = {
         "samples": len(features),
         "reference": "test",
         "reference_count": len(reference),
-        "extractor": extractor.record["name"],
-        "extractor_digest": extractor.record["digest"],
+        **named(extractor),
     }
+    if extractor.is_identity:
+        own = compare_vectors(features, reference, protocol=protocol)
+    else:
+        own = compare_images(features, reference, extractor=extractor, protocol=protocol)
+    domain = extractor.prepared.domain if extractor.is_identity else None
+    return own | compare_points(features, reference, domain=domain, protocol=protocol)
+
+
+def named(extractor: Extractor) -> Entry:
+    """The extractor's part of a protocol."""
+    digest = {} if extractor.is_identity else {"extractor_digest": extractor.record["digest"]}
+    return {"extractor": extractor.record["name"], **digest}
+
+
+def check_enough(**sets: NDArray[Any]) -> None:
+    """Raise a UserError if a set, given by its name, has fewer points than it takes."""
+    for name, points in sets.items():
+        if len(points) < LEAST:
+            cure = "raise budget.samples" if name == "samples" else f"hold out more for {name}"
+            raise UserError(f"{len(points)} points of {name}, and scoring them takes {LEAST} at least: {cure}")
+
+
+def entry(score: Score | ScoredTest, protocol: Entry, *, error_of: str, **more: Any) -> Entry:
+    """A score as `metrics.json` has it."""
+    test = {"p_value": score.p_value} if isinstance(score, ScoredTest) else {}
+    return {"value": score.value, "standard_error": score.error, **test, **protocol, "error_of": error_of, **more}
+
+
+def compare_vectors(samples: NDArray[Any], reference: NDArray[Any], *, protocol: Entry) -> dict[str, Entry]:
+    """Distances of values `[N, D]` to the test values `[M, D]`, a dimension at a time."""
+    from lookalike.metrics.marginal import BOOTSTRAPS, kolmogorov_smirnov, wasserstein_1
+
+    error_of = f"samples, bootstrap of {BOOTSTRAPS}"
     return {
-        "frechet_distance": {
-            "value": score.value,
-            "standard_error": score.error,
-            **protocol,
-            "error_of": "samples, jackknife over 20 groups",
-        },
+        "wasserstein_1": entry(wasserstein_1(samples, reference), protocol, error_of=error_of),
+        "kolmogorov_smirnov": entry(kolmogorov_smirnov(samples, reference), protocol, error_of=error_of),
+    }
+
+
+def compare_images(
+    features: NDArray[Any], reference: NDArray[Any], *, extractor: Extractor, protocol: Entry
+) -> dict[str, Entry]:
+    """Distances of features `[N, D]` to those of the test images `[M, D]`, and of the classes they are taken for."""
+    from lookalike.metrics.confidence import classifier_confidence
+    from lookalike.metrics.frechet import frechet_distances
+    from lookalike.metrics.kernel import kernel_distance
+    from lookalike.metrics.pairs import BINS, PERMUTATIONS
+
+    frechet = frechet_distances(features, reference)
+    left_out = "samples, jackknife over 20 groups"
+    extrapolated = {"extrapolated_to": "infinitely many samples", "reference_is": "as large as it is"}
+    return {
+        "frechet_distance": entry(frechet.distance, protocol, error_of=left_out),
         **compare_classes(features, reference, extractor=extractor, protocol=protocol),
+        "frechet_distance_infinite": entry(frechet.infinite, protocol, error_of=left_out, **extrapolated),
+        "kernel_distance": entry(
+            kernel_distance(features, reference),
+            protocol,
+            error_of=f"samples, jackknife over {BINS} bins or more",
+            settings={"kernel": "(x·y/D + 1)³", "permutations": PERMUTATIONS},
+        ),
+        "classifier_confidence": entry(
+            classifier_confidence(probabilities(class_logits(features, extractor))), protocol, error_of=OF_MEAN
+        ),
+    }
+
+
+def dequantized(values: NDArray[Any], domain: Domain, *, seed: int) -> NDArray[Any]:
+    """Values `[N, D]`, each at a random place of its grid step: points that share a grid point have no ball else."""
+    places = np.random.default_rng(seed).uniform(-0.5, 0.5, size=values.shape)
+    spread: NDArray[Any] = values + places * np.asarray(domain.step)
+    return spread
+
+
+def compare_points(
+    features: NDArray[Any], reference: NDArray[Any], *, domain: Domain | None, protocol: Entry
+) -> dict[str, Entry]:
+    """Fidelity, diversity and two-sample tests of any points `[N, D]` against those of the test set `[M, D]`.
+
+    Args:
+        domain: whose grid the points lie on; None for features, which lie on none.
+    """
+    from lookalike.metrics import sliced
+    from lookalike.metrics.classifier import classifier_test
+    from lookalike.metrics.energy import energy_distance
+    from lookalike.metrics.pairs import BINS, PERMUTATIONS
+    from lookalike.metrics.support import support
+
+    left_out = "samples, jackknife over 20 groups"
+    error_of = {"precision": OF_MEAN, "density": OF_MEAN}
+    points, against = features, reference
+    settings: Entry = {"neighbours": NEIGHBOURS}
+    if domain is not None:
+        points, against = dequantized(features, domain, seed=0), dequantized(reference, domain, seed=1)
+        settings["dequantized"] = "uniformly over a grid step"
+    found = {
+        name: entry(score, protocol, error_of=error_of.get(name, left_out), settings=settings)
+        for name, score in support(points, against, k=NEIGHBOURS)._asdict().items()
+    }
+    found["nearest_sample_distance"]["settings"] = {k: v for k, v in settings.items() if k != "neighbours"}
+    smaller = min(len(features), len(reference))
+    lines = 1 if features.shape[1] == 1 else sliced.DIRECTIONS
+    return found | {
+        "classifier_accuracy": entry(
+            classifier_test(features, reference),
+            protocol,
+            error_of="the held-out half, given the classifier",
+            settings={"of_each_set": smaller, "trained_on": smaller // 2, "p_value": "exact, hypergeometric"},
+        ),
+        "energy_distance": entry(
+            energy_distance(features, reference),
+            protocol,
+            error_of=f"samples, jackknife over {BINS} bins or more",
+            settings={"permutations": PERMUTATIONS},
+        ),
+        "sliced_wasserstein": entry(
+            sliced.sliced_wasserstein(features, reference),
+            protocol,
+            error_of=left_out,
+            settings={"directions": lines, "permutations": sliced.PERMUTATIONS},
+        ),
     }
 
 
@@ -68,29 +186,35 @@ def compare_classes(
 
     labels = extractor.prepared.domain.labels
     counts, expected = class_counts(features, extractor), class_counts(reference, extractor)
-    distance, gap = class_distance(counts, expected), class_gap(counts, expected)
     shares = differences(counts, expected)
-    protocol = {"unit": "share of the samples", **protocol, "error_of": f"samples, bootstrap of {BOOTSTRAPS}"}
+    protocol = {"unit": "share of the samples", **protocol}
+    error_of = f"samples, bootstrap of {BOOTSTRAPS}"
     return {
-        "class_distance": {
-            "value": distance.value,
-            "standard_error": distance.error,
-            **protocol,
-            "counts": counts.tolist(),
-            "reference_counts": expected.tolist(),
-        },
-        "class_gap": {
-            "value": gap.value,
-            "standard_error": gap.error,
-            **protocol,
-            "class": labels[int(abs(shares).argmax())],
-            "short": [label for label, share in zip(labels, shares, strict=True) if share < -SHORT],
-        },
+        "class_distance": entry(
+            class_distance(counts, expected),
+            protocol,
+            error_of=error_of,
+            counts=counts.tolist(),
+            reference_counts=expected.tolist(),
+        ),
+        "class_gap": entry(
+            class_gap(counts, expected),
+            protocol,
+            error_of=error_of,
+            **{"class": labels[int(abs(shares).argmax())]},
+            short=[label for label, share in zip(labels, shares, strict=True) if share < -SHORT],
+        ),
     }
 
 
 def class_counts(features: NDArray[Any], extractor: Extractor) -> NDArray[np.int64]:
-    """How many of features `[N, D]` the extractor's own last layer takes for each class.
+    """How many of features `[N, D]` the extractor's own last layer takes for each class."""
+    seen = class_logits(features, extractor).argmax(axis=1)
+    return np.bincount(seen, minlength=len(extractor.prepared.domain.labels))
+
+
+def class_logits(features: NDArray[Any], extractor: Extractor) -> NDArray[Any]:
+    """What the extractor's own last layer makes of features `[N, D]`: logits of classes `[N, C]`.
 
     Raises:
         UserError: its weights are damaged.
@@ -100,28 +224,89 @@ def class_counts(features: NDArray[Any], extractor: Extractor) -> NDArray[np.int
     path = extractor.folder / "weights.safetensors"
     try:
         weights = load_file(path)
-        logits = features @ weights["head.1.weight"].T + weights["head.1.bias"]
+        logits: NDArray[Any] = features @ weights["head.1.weight"].T + weights["head.1.bias"]
     except Exception as error:  # safetensors raises its own type, which has no public base
         raise UserError(f"weights damaged: {path} ({error}). Run the features stage again") from None
-    return np.bincount(logits.argmax(axis=1), minlength=len(extractor.prepared.domain.labels))
+    return logits
 
 
-def score_real(prepared: Prepared, extractor: Extractor, *, count: int) -> tuple[NDArray[Any], dict[str, Entry]]:
-    """Score real data outside the test set: the values used `[N, *shape]` and their metrics.
+def probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Softmax over classes `[N, C]`."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    shares: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
+    return shares
 
-    Held-out data come first; a data set too small to hold out as many as asked for adds its training data.
+
+def find_copies(values: NDArray[Any], features: NDArray[Any], extractor: Extractor) -> tuple[dict[str, Entry], Arrays]:
+    """How new samples are: values `[N, *shape]` and what they are compared by `[N, D]`, against the training data.
+
+    Returns:
+        Entries by metric; of the first samples the row of the nearest training point and its distance.
+    """
+    from lookalike.metrics.authenticity import authenticity
+    from lookalike.metrics.duplicates import copies, duplicates
+
+    training, test = extractor.training(), extractor.stored("test")
+    check_enough(samples=features, test=test)
+    found = authenticity(features, training.points, apart=training.apart)
+    copying, cells = copying_test(features, test, training.points)
+    everything = extractor.prepared.values("train")
+    whole = {"samples": len(values), "extractor": "values, compared for equality"}
+    against = {"reference": "train", "reference_count": len(training.points), "training_of": training.of}
+    both = {
+        "reference": "test and train",
+        "reference_count": len(test),
+        "training_count": len(training.points),
+        "training_of": training.of,
+    }
+    samples = {"samples": len(features)}
+    entries = {
+        "authenticity": entry(found.score, samples | against | named(extractor), error_of=OF_MEAN),
+        "data_copying": entry(
+            copying,
+            samples | both | named(extractor),
+            error_of="samples, given test and training data",
+            settings={"cells": cells, "p_value": "of copies, one-sided"},
+        ),
+        "duplicates": entry(
+            duplicates(values), whole | {"reference": "the samples themselves"}, error_of="samples, jackknife"
+        ),
+        "training_copies": entry(
+            copies(values, everything),
+            whole | {"reference": "train", "reference_count": len(everything)},
+            error_of=OF_MEAN,
+        ),
+    }
+    rows = training.rows[found.nearest[:NEAREST]]
+    return entries, {"nearest_training_rows": rows, "nearest_training_distances": found.distance[:NEAREST]}
+
+
+def copying_test(features: NDArray[Any], test: NDArray[Any], training: NDArray[Any]) -> tuple[ScoredTest, int]:
+    """C_T and the cells it was taken over: as many as the test set fills, or one where samples share none with it."""
+    from lookalike.metrics.copying import CELLS, data_copying
+
+    cells = max(1, min(CELLS, len(test) // A_CELL))
+    try:
+        return data_copying(features, test, training, cells=cells), cells
+    except UserError:
+        if cells == 1:
+            raise
+        return data_copying(features, test, training, cells=1), 1
+
+
+def score_real(
+    prepared: Prepared, extractor: Extractor, *, count: int
+) -> tuple[NDArray[Any], dict[str, Entry], Arrays]:
+    """Score real data outside the test set: the values used `[N, *shape]`, their metrics, the arrays behind these.
+
+    Held-out data come first; a data set too small to hold out as many as asked for adds its training data. Whether
+    they are new is asked of held-out data alone.
     """
     values, features = prepared.values("validation")[:count], extractor.stored("validation")[:count]
-    source = "validation"
+    new, details = find_copies(np.asarray(values), features, extractor)
+    source = held_out = "validation"
     if len(values) < count and extractor.is_identity:
         values = np.concatenate([values, prepared.values("train")[: count - len(values)]])
         features, source = values, "validation and train"
-    return values, {name: entry | {"source": source} for name, entry in compare(features, extractor).items()}
-
-
-def compare(features: NDArray[Any], extractor: Extractor) -> dict[str, Entry]:
-    """Distances of features `[N, D]` to those of the test set."""
-    reference = extractor.stored("test")
-    if extractor.is_identity:
-        return compare_vectors(features, reference)
-    return compare_images(features, reference, extractor=extractor)
+    entries = {name: scored | {"source": source} for name, scored in compare(features, extractor).items()}
+    return values, entries | {name: scored | {"source": held_out} for name, scored in new.items()}, details

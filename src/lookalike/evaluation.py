@@ -1,4 +1,4 @@
-"""Scores one cell: how likely it finds unseen data, and how close its samples come to them."""
+"""Scores one cell: how likely it finds unseen data, how close its samples come to them, and how far the truth is."""
 
 import math
 from typing import Any
@@ -8,15 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
+from lookalike import truth
 from lookalike.core.config import Config, LikelihoodPoints
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.core.likelihood import bits_per_dimension
 from lookalike.core.progress import progress
 from lookalike.data import Prepared
-from lookalike.distances import compare
+from lookalike.distances import compare, find_copies
 from lookalike.extractor import Extractor
 from lookalike.features import features_of
+from lookalike.metrics import Score
 
 Entry = dict[str, Any]
 
@@ -106,6 +108,99 @@ def density_curve(model: Any, domain: Domain, *, settings: dict[str, Any], batch
     return {"density_values": domain.to_values(grid)[:, 0], "density_probabilities": np.exp(nats)}
 
 
+EXACTNESS = {
+    "exact": "the probabilities are exact",
+    "lower bound": "an upper bound, since the likelihood is a lower one",
+    "estimate": "an estimate, since the likelihood is one",
+}
+"""What a divergence from the truth is by the kind of the likelihood that stands in it, P_data first."""
+
+
+def against_truth(
+    model: Any,
+    prepared: Prepared,
+    details: dict[str, NDArray[Any]],
+    samples: NDArray[Any],
+    *,
+    log_prob: truth.LogProb,
+    settings: dict[str, Any],
+    points: LikelihoodPoints,
+    batch_size: int,
+) -> dict[str, Entry]:
+    """Divergences in nats between a model with a likelihood and the known distribution of its data.
+
+    Args:
+        details: likelihoods of test points, and the density curve, as `likelihoods` and `density_curve` give them.
+        samples: the model's, as grid points `[N, *shape]`.
+        log_prob: of grid points under the truth.
+
+    Returns:
+        Entries `kl`, `total_variation`, and `kl_reverse` where no sample is impossible under the truth.
+    """
+    test = prepared.grid("test")
+    rows, nats = details["rows_test"], details["log_likelihood_test"]
+    log_p = log_prob(np.asarray(test[rows]))
+    kind: str = model.likelihood_kind
+    of_test = {"kind": kind, "reference": "the known density", "split": "test", "points": len(rows), "of": len(test)}
+    of_mean = {"exactness": EXACTNESS[kind], "settings": settings, "error_of": "test points, mean over them"}
+
+    def entry(score: Score, *protocols: Entry) -> Entry:
+        merged = {key: value for protocol in protocols for key, value in protocol.items()}
+        return {"value": score.value, "standard_error": score.error, **merged}
+
+    nat = {"unit": "nats/observation"}
+    found = {"kl": entry(truth.forward_kl(log_p, nats), nat, of_test, of_mean)}
+
+    cost = operations_per_point(model, test, settings)
+    grid, log_q = None, None
+    if "density_probabilities" in details:
+        grid = truth.whole_grid(prepared.domain)
+        with np.errstate(divide="ignore"):
+            log_q = np.log(details["density_probabilities"])
+    elif prepared.domain.dimensions == 2 and prepared.domain.levels**2 * cost <= points.flops:
+        grid = truth.whole_grid(prepared.domain)
+        every = np.arange(len(grid))
+        log_q = log_likelihoods(model, grid, every, settings=settings, batch_size=batch_size, split="whole grid")
+    if grid is not None and log_q is not None:
+        total = Score(truth.total_variation_on_grid(log_prob(grid), log_q), 0.0)
+        summed = {"kind": kind, "reference": "the known density", "points": len(grid), "of": len(grid)}
+        found["total_variation"] = entry(total, summed, of_mean, {"error_of": "nothing: summed over the whole grid"})
+    else:
+        found["total_variation"] = entry(truth.total_variation_from_draws(log_p, nats), of_test, of_mean)
+
+    log_p = log_prob(samples)
+    if not np.isneginf(log_p).any():
+        most = min(points.most, max(points.least, int(points.flops / cost))) if cost else points.most
+        rows = subset(len(samples), most)
+        log_q = log_likelihoods(model, samples, rows, settings=settings, batch_size=batch_size, split="samples")
+        found["kl_reverse"] = entry(
+            truth.reverse_kl(log_p[rows], log_q),
+            nat,
+            {
+                "kind": "at least" if kind == "lower bound" else kind,
+                "reference": "the known density",
+                "samples": len(samples),
+                "points": len(rows),
+                "exactness": EXACTNESS[kind].replace("an upper bound", "a lower bound"),
+                "settings": settings,
+                "error_of": "samples, mean over them",
+            },
+        )
+    return found
+
+
+def impossible(samples: NDArray[Any], log_prob: truth.LogProb) -> Entry:
+    """The share of samples, as grid points `[N, *shape]`, that the known distribution can't draw."""
+    share = truth.share_outside(log_prob(samples))
+    return {
+        "value": share.value,
+        "standard_error": share.error,
+        "samples": len(samples),
+        "reference": "the known density",
+        "error_of": "samples, binomial",
+    }
+
+
 def score(
     model: Any, samples: NDArray[Any], prepared: Prepared, extractor: Extractor, config: Config
 ) -> tuple[dict[str, Entry], dict[str, NDArray[Any]]]:
@@ -115,10 +210,11 @@ def score(
         model: trained.
         samples: its values `[N, *shape]`.
         prepared, extractor: of the data set.
-        config: `likelihood`, `budget` and `trainer.batch_size` are used.
+        config: `data.reader`, `likelihood`, `budget` and `trainer.batch_size` are used.
 
     Returns:
-        Entries by metric name; arrays: log-likelihoods by split, the density curve of a one-dimensional domain.
+        Entries by metric name; arrays: log-likelihoods by split, the density curve of a one-dimensional domain, the
+        training points nearest to the first samples.
     """
     entries: dict[str, Entry] = {}
     details: dict[str, NDArray[Any]] = {}
@@ -129,5 +225,20 @@ def score(
         )
         if prepared.domain.dimensions == 1:
             details |= density_curve(model, prepared.domain, settings=config.likelihood, batch_size=batch_size)
+    if (log_prob := truth.known(config.data.reader)) is not None:
+        drawn = prepared.domain.to_grid(samples)
+        if config.likelihood is not None:
+            entries |= against_truth(
+                model,
+                prepared,
+                details,
+                drawn,
+                log_prob=log_prob,
+                settings=config.likelihood,
+                points=config.budget.likelihood,
+                batch_size=batch_size,
+            )
+        entries["share_outside"] = impossible(drawn, log_prob)
     features = features_of(extractor, samples, batch_size=batch_size)
-    return entries | compare(features, extractor), details
+    new, nearest = find_copies(samples, features, extractor)
+    return entries | compare(features, extractor) | new, details | nearest

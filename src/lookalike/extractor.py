@@ -1,7 +1,7 @@
 """What samples are compared by: values as they are, or features stored beside their extractor."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +9,49 @@ from numpy.typing import NDArray
 from lookalike.core.errors import UserError
 from lookalike.core.files import read_json, write_json
 from lookalike.data import Prepared, Split
+from lookalike.metrics.neighbours import apart
 
 VALUES = "values"
 """The extractor's name where numbers are compared as they are."""
 
+MOST = 50_000
+"""Training points at most among which the nearest to a sample is looked for: of more, a fixed random choice."""
 
-def save_identity(folder: Path) -> None:
+
+class Training(NamedTuple):
+    """Training data to look for copies of.
+
+    Attributes:
+        rows: in the training split `[T]`.
+        points: what they are compared by `[T, D]`.
+        apart: distance of each to the nearest other one `[T]`.
+        of: size of the training split.
+    """
+
+    rows: NDArray[np.int64]
+    points: NDArray[Any]
+    apart: NDArray[np.float64]
+    of: int
+
+
+def training_rows(count: int) -> NDArray[np.int64]:
+    """All of `range(count)`, or a fixed random choice of `MOST`, in order."""
+    if count <= MOST:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).permutation(count)[:MOST])
+
+
+def save_training(folder: Path, rows: NDArray[np.int64], points: NDArray[Any]) -> None:
+    """Write the rows of some training points `[T, D]` and how far apart these are: the same for all that is scored."""
+    np.save(folder / "train_rows.npy", rows, allow_pickle=False)
+    np.save(folder / "train_apart.npy", apart(points), allow_pickle=False)
+
+
+def save_identity(folder: Path, prepared: Prepared) -> None:
     """Write the record of a data set that needs no extractor."""
     write_json(folder / "extractor.json", {"name": VALUES, "digest": None})
+    rows = training_rows(len(prepared.values("train")))
+    save_training(folder, rows, prepared.values("train")[rows])
 
 
 class Extractor:
@@ -37,8 +72,19 @@ class Extractor:
         self.is_identity = self.record["name"] == VALUES
 
     def stored(self, split: Split) -> NDArray[Any]:
-        """Features of a whole split `[N, D]`: stored by the features stage for validation and test."""
-        if self.is_identity:
-            return self.prepared.values(split)
-        features: NDArray[Any] = np.load(self.folder / f"{split}.npy", allow_pickle=False)
-        return features
+        """Features `[N, D]` of a split, whole: stored by the features stage for validation and test."""
+        return self.prepared.values(split) if self.is_identity else self._load(split)
+
+    def training(self) -> Training:
+        """What the features stage stored of the training data."""
+        rows, between = self._load("train_rows"), self._load("train_apart")
+        values = self.prepared.values("train")
+        return Training(rows, values[rows] if self.is_identity else self._load("train"), between, len(values))
+
+    def _load(self, name: str) -> NDArray[Any]:
+        path = self.folder / f"{name}.npy"
+        try:
+            array: NDArray[Any] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"features missing or damaged: {path} ({error}). Run the features stage again") from None
+        return array

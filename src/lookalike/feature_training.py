@@ -8,14 +8,15 @@ import torch
 from lookalike.core.config import Config, check_arguments
 from lookalike.core.errors import UserError
 from lookalike.core.files import write_json
-from lookalike.data import Prepared
+from lookalike.data import Prepared, Split
+from lookalike.extractor import save_training, training_rows
 from lookalike.features import Classifier, digest, extract
 from lookalike.models.build import save_weights
 from lookalike.training import Silent, train
 
 
 def train_and_save(config: Config, prepared: Prepared, folder: Path) -> None:
-    """Train the classifier; write its weights, its record, and the features of validation and test images."""
+    """Train the classifier; write its weights, its record, and the features of all images that are compared with."""
     settings, domain = config.data.features, prepared.domain
     assert settings is not None
     if domain.kind != "image" or not domain.labels:
@@ -39,9 +40,13 @@ def train_and_save(config: Config, prepared: Prepared, folder: Path) -> None:
         preview=None,
     )
     save_weights(classifier, folder / "weights.safetensors")
-    for split in ("validation", "test"):
-        features = list(extract(classifier, prepared.grid(split), batch_size=config.trainer.batch_size))
-        np.save(folder / f"{split}.npy", np.concatenate(features), allow_pickle=False)
+    rows = training_rows(len(prepared.grid("train")))
+    splits: tuple[Split, ...] = ("validation", "test", "train")
+    for split in splits:
+        images = prepared.grid(split) if split != "train" else prepared.grid(split)[rows]
+        features = np.concatenate(list(extract(classifier, images, batch_size=config.trainer.batch_size)))
+        np.save(folder / f"{split}.npy", features, allow_pickle=False)
+    save_training(folder, rows, features)
     accuracy = test_accuracy(classifier, prepared, batch_size=config.trainer.batch_size)
     record = {
         "name": f"{domain.name} classifier",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.core.errors import UserError
 from lookalike.metrics import Score
 from lookalike.metrics.inputs import check
 from lookalike.metrics.neighbours import nearest
@@ -23,17 +24,24 @@ class Authenticity(NamedTuple):
     distance: NDArray[np.float64]
 
 
-def authenticity(samples: NDArray[Any], training: NDArray[Any]) -> Authenticity:
+def authenticity(samples: NDArray[Any], training: NDArray[Any], *, apart: NDArray[Any] | None = None) -> Authenticity:
     """Of samples `[N, D]` against training data `[T, D]`; the error is that of a mean over samples.
 
-    Only the training points that are nearest to some sample are compared with the others.
+    Args:
+        apart: distance of each training point to the nearest other one `[T]`, as `neighbours.apart` gives it. Without,
+            it is looked for, of the training points that are nearest to some sample.
     """
     check(samples=samples, training=training)
     distances, rows = nearest(samples, training)
     distance, row = distances[:, 0], rows[:, 0]
-    asked, back = np.unique(row, return_inverse=True)
-    # Each is its own nearest, at distance zero; the second is the nearest other, or a copy.
-    apart = nearest(training[asked], training, k=2)[0][:, 1]
-    authentic = distance > apart[back] * (1 + 1e-10)
+    if apart is None:
+        asked, back = np.unique(row, return_inverse=True)
+        # Each is its own nearest, at distance zero; the second is the nearest other, or a copy.
+        other = nearest(training[asked], training, k=2)[0][:, 1][back]
+    elif apart.shape != (len(training),):
+        raise UserError(f"apart: one distance for each of {len(training)} training points, not {apart.shape}")
+    else:
+        other = apart[row]
+    authentic = distance > other * (1 + 1e-10)
     error = authentic.std(ddof=1) / np.sqrt(len(samples))
     return Authenticity(Score(float(authentic.mean()), float(error)), row, distance)

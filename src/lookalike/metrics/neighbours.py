@@ -62,6 +62,25 @@ def nearest(
     return distances, indices
 
 
+def apart(points: NDArray[Any]) -> Floats:
+    """Distance of each of the points `[N, D]` to the nearest other one `[N]`; zero for those that repeat.
+
+    What `nearest(points, points, others=True)` finds, in half the time: each pair is looked at once.
+    """
+    near = np.full(len(points), np.inf)
+    for rows in pieces(len(points), COLUMNS):
+        for columns in pieces(len(points), COLUMNS):
+            if columns.start < rows.start:
+                continue
+            squared = squared_distances(points[rows], points[columns])
+            if columns.start == rows.start:
+                np.fill_diagonal(squared, np.inf)
+            near[rows] = np.minimum(near[rows], squared.min(axis=1))
+            near[columns] = np.minimum(near[columns], squared.min(axis=0))
+    distances: Floats = np.sqrt(near)
+    return distances
+
+
 def merged(near: Floats, who: NDArray[np.int64], squared: Floats, first: int) -> tuple[Floats, NDArray[np.int64]]:
     """The k nearest `[N, k]` of those so far and of a further tile, of which few are near enough to matter."""
     count, k = near.shape

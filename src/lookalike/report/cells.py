@@ -28,7 +28,7 @@ STAGES = {
 }
 """What a family's row is read from, by stage."""
 
-REAL_FILES = ("metrics.json", "samples.npz", "cost.json")
+REAL_FILES = ("metrics.json", "samples.npz", "details.npz", "cost.json")
 
 IN_GIT = "metrics.json"
 """A clone has it before any other file of its cell, so that it alone makes no cell."""
@@ -53,7 +53,8 @@ class Row:
         costs: `cost.json` by stage.
         record: `model.json`; empty for real data.
         curves: losses by split and name; empty where nothing was trained by gradient descent.
-        arrays: log-likelihoods and the rows they belong to, by split; the density curve of a one-dimensional domain.
+        arrays: log-likelihoods and the rows they belong to, by split; the density curve of a one-dimensional domain;
+            rows and distances of the training points nearest to the first samples.
     """
 
     model: str
@@ -145,6 +146,7 @@ def read_table(folder: Path, models: list[str]) -> Table:
             metrics=read_scores(folder / REAL / "metrics.json"),
             samples=read_arrays(folder / REAL / "samples.npz")["samples"],
             costs={},
+            arrays=read_arrays(folder / REAL / "details.npz"),
         ),
         families=[read_family(folder / model) for model in models],
     )

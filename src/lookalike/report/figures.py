@@ -1,5 +1,6 @@
 """Draws what the report shows: samples, losses, densities, scores. Functions of tables; nothing is written here."""
 
+import itertools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +17,7 @@ from lookalike.data import SPLITS
 from lookalike.pictures import image_grid
 from lookalike.report import style
 from lookalike.report.cells import REAL, Row, Table
-from lookalike.report.leaderboard import Metric, rank
+from lookalike.report.leaderboard import COPIES, Metric, rank
 
 Draw = Callable[[Any], None]
 """Draws one panel on given axes."""
@@ -27,13 +28,70 @@ PANEL = (3.3, 2.1)
 SHOWN, COLUMNS = 40, 8
 """Images of a sample grid, and images in its row."""
 
-MARKERS = {"exact": "o", "lower bound": "<", "estimate": "D"}
+PAIRS = 16
+"""Samples that are shown with the training images nearest to them."""
+
+MARKERS = {"exact": "o", "lower bound": "<", "estimate": "D", "at least": ">"}
 """A likelihood's bound in bits points to where the truth lies."""
+
+SHAPES = "osD^vPXphd<>8H"
+"""A shape a family, where all are in one panel."""
+
+CLOUD = (3.9, 2.6)
+"""Inches of a panel with all families and their names beside it."""
 
 
 def sample_grid(row: Row, *, zoom: int) -> Image.Image:
     """A row's first images, the same number of every family."""
     return image_grid(row.samples[:SHOWN], columns=COLUMNS, zoom=zoom)
+
+
+def nearest_grid(row: Row, table: Table, *, zoom: int) -> Image.Image | None:
+    """Lines of a row's first samples, below each line the training images that are nearest to them."""
+    if "nearest_training_rows" not in row.arrays:
+        return None
+    found = row.arrays["nearest_training_rows"][:PAIRS]
+    samples, training = row.samples[: len(found)], table.prepared.values("train")[found]
+    lines = range(0, len(found), COLUMNS)
+    images = [part for i in lines for part in (samples[i : i + COLUMNS], training[i : i + COLUMNS])]
+    return image_grid(np.concatenate(images), columns=COLUMNS, zoom=zoom)
+
+
+def fidelity_panels(table: Table) -> dict[str, Draw]:
+    """A panel for each pair of a fidelity and a diversity that several families have."""
+    panels: dict[str, Draw] = {}
+    for up, across in (("precision", "recall"), ("density", "coverage")):
+        rows = [row for row in table.families if up in row.metrics and across in row.metrics]
+        if len(rows) > 1:
+            title = f"{up.capitalize()} and {across}"
+            panels[title] = partial(draw_fidelity, rows=rows, real=table.real, up=up, across=across)
+    return panels
+
+
+def draw_fidelity(axes: Any, *, rows: list[Row], real: Row, up: str, across: str) -> None:
+    """A shape a family with bars of two standard errors, copies in another colour; a star for real data."""
+    shapes = dict(zip((row.model for row in rows), itertools.cycle(SHAPES), strict=False))
+    looks: list[tuple[Row, str, dict[str, Any]]] = [
+        (row, row.model, {"fmt": shapes[row.model], "color": style.SAMPLES if row.model == COPIES else style.MODEL})
+        for row in rows
+    ]
+    if {up, across} <= real.metrics.keys():
+        looks.append((real, "real data", {"fmt": "*", "color": style.BAR, "ms": 10}))
+    highest = 1.0
+    for row, label, look in looks:
+        x, y = row.metrics[across], row.metrics[up]
+        bars = {"xerr": 2 * (x.get("error") or 0), "yerr": 2 * (y.get("error") or 0)}
+        hollow = {"mfc": "none", "mew": 1.3, "ms": 6, "elinewidth": 0.9, "capsize": 0, "ls": "none"}
+        axes.errorbar(x["value"], y["value"], **(hollow | look), **bars, label=label)
+        highest = max(highest, y["value"])
+    axes.set_xlim(-0.05, 1.05)
+    axes.set_ylim(-0.05 * highest, 1.08 * highest)
+    axes.set_xlabel(f"{across}  (more of it there →)")
+    axes.set_ylabel(f"{up}  (looks right →)")
+    handles, labels = axes.get_legend_handles_labels()
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0, "handlelength": 1.0}
+    # The marks alone, without their bars.
+    axes.legend([handle[0] for handle in handles], labels, labelspacing=0.35, **beside)
 
 
 def loss_panels(table: Table) -> dict[str, Draw]:
@@ -201,6 +259,7 @@ def sheets(table: Table) -> dict[str, str]:
     """SVGs for `results/figures/` by kind, in light colours."""
     found = {
         "scores": (score_panels(table), score_size(table)),
+        "fidelity": (fidelity_panels(table), CLOUD),
         "losses": (loss_panels(table), PANEL),
         "densities": (density_panels(table), PANEL),
     }

@@ -22,8 +22,11 @@ COPIES = "copycat"
 
 BITS = "bits_per_dim"
 
-SIGNS = {"exact": "", "lower bound": "≤ ", "estimate": "≈ "}
-"""What a number of bits is by the kind of its likelihood: a likelihood's lower bound is an upper bound in bits."""
+SIGNS = {"exact": "", "lower bound": "≤ ", "estimate": "≈ ", "at least": "≥ "}
+"""What a number is by the kind of its likelihood: a likelihood's lower bound is an upper bound in bits.
+
+Where the model's own likelihood counts against it, as in KL(P_model‖P_data), the number is too low instead.
+"""
 
 Better = Literal["lower", "higher"]
 
@@ -40,19 +43,51 @@ class Metric:
 METRICS = (
     Metric(name=BITS, title="Bits a dimension", better="lower"),
     Metric(name="frechet_distance", title="Fréchet distance", better="lower"),
-    Metric(name="kernel_distance", title="Kernel distance", better="lower"),
     Metric(name="class_distance", title="Class distance", better="lower"),
     Metric(name="wasserstein_1", title="Wasserstein-1", better="lower"),
     Metric(name="kolmogorov_smirnov", title="Kolmogorov–Smirnov", better="lower"),
+)
+"""The first table's columns, in order. A metric of no table comes after them, under its own name."""
+
+SUPPORT = (
     Metric(name="precision", title="Precision", better="higher"),
     Metric(name="recall", title="Recall", better="higher"),
     Metric(name="density", title="Density", better="higher"),
     Metric(name="coverage", title="Coverage", better="higher"),
+    Metric(name="nearest_sample_distance", title="Nearest-sample distance", better="lower"),
+    Metric(name="classifier_confidence", title="Classifier confidence", better=None),
+    Metric(name="frechet_distance_infinite", title="Fréchet distance, N → ∞", better="lower"),
 )
-"""In the order of the table's columns. A metric that is not among them comes after them, under its own name."""
+"""Does it look right, and is all of it there?"""
+
+TESTS = (
+    Metric(name="classifier_accuracy", title="Classifier accuracy", better="lower"),
+    Metric(name="kernel_distance", title="Kernel distance", better="lower"),
+    Metric(name="energy_distance", title="Energy distance", better="lower"),
+    Metric(name="sliced_wasserstein", title="Sliced Wasserstein", better="lower"),
+)
+"""Is it the same distribution? Each with a p-value."""
+
+NOVELTY = (
+    Metric(name="authenticity", title="Authenticity", better=None),
+    Metric(name="data_copying", title="Data copying C_T", better=None),
+    Metric(name="duplicates", title="Duplicates", better=None),
+    Metric(name="training_copies", title="Training copies", better=None),
+)
+"""Is it new? What real data score is right, neither more nor less."""
+
+TRUTH = (
+    Metric(name="kl", title="KL(P_data‖P_model)", better="lower"),
+    Metric(name="kl_reverse", title="KL(P_model‖P_data)", better="lower"),
+    Metric(name="total_variation", title="Total variation", better="lower"),
+    Metric(name="share_outside", title="Impossible samples", better="lower"),
+)
+"""How far is the truth, where it is known?"""
+
+TABLES = (METRICS, SUPPORT, TESTS, NOVELTY, TRUTH)
 
 LEFT_OUT = frozenset({f"{BITS}_validation", f"{BITS}_train", "class_gap"})
-"""What has no column of its own: likelihoods of other splits than test, and what is said of classes one by one."""
+"""What has no column in any table: likelihoods of other splits than test, and what is said of classes one by one."""
 
 DISTANCES = ("frechet_distance", "wasserstein_1")
 """The first that a data set has tells whose samples are closest."""
@@ -60,10 +95,19 @@ DISTANCES = ("frechet_distance", "wasserstein_1")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Number:
-    """A number for reading."""
+    """A number for reading.
+
+    Attributes:
+        text: value and error.
+        best: of the best family, or not told from it.
+        test: the p-value in words, of a test.
+        copied: nearer to the training data than real data are, or with more repeats.
+    """
 
     text: str
     best: bool
+    test: str
+    copied: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,16 +179,23 @@ def row_of(fields: list[str]) -> str:
     return f"| {' | '.join(fields)} |"
 
 
-def rank(table: Table) -> Ranking:
-    """One data set's ranking."""
+def rank(table: Table, metrics: list[Metric] | None = None) -> Ranking:
+    """One data set's ranking by the metrics of one of its tables: the first, where none are given."""
     board: Board = {row.model: row.metrics for row in table.rows}
-    metrics = shown_metrics(table)
+    metrics = shown_metrics(table) if metrics is None else metrics
     models = sorted(board, key=lambda model: (model != REAL, *standing(board[model]), model))
     best = {metric.name: winners(table, metric) for metric in metrics}
 
     def number(model: str, metric: Metric) -> Number | None:
         entry = board[model].get(metric.name)
-        return Number(text=describe(entry), best=model in best[metric.name]) if entry else None
+        if entry is None:
+            return None
+        return Number(
+            text=describe(entry),
+            best=model in best[metric.name],
+            test=p_value(entry["p_value"]) if "p_value" in entry else "",
+            copied=model != REAL and is_copied(metric.name, entry, table.real.metrics.get(metric.name)),
+        )
 
     lines = [
         Line(
@@ -157,11 +208,46 @@ def rank(table: Table) -> Ranking:
     return Ranking(metrics=metrics, lines=lines)
 
 
+def p_value(p: float) -> str:
+    """`p = 0.32`: two digits, or that it is less than a thousandth."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.095 else f"p = {p:.3f}"
+
+
+def is_copied(metric: str, entry: Entry, real: Entry | None) -> bool:
+    """Whether samples are nearer to the training data than real data are, by more than two standard errors.
+
+    Of repeats among samples, whether there are more; their share grows with the number of samples, so that must be one.
+    """
+    if real is None or metric not in {m.name for m in NOVELTY}:
+        return False
+    more = entry["value"] - real["value"]
+    if metric in ("authenticity", "data_copying"):
+        more = -more
+    elif metric == "duplicates" and entry.get("samples") != real.get("samples"):
+        return False
+    return bool(more > 2 * math.hypot(entry.get("error") or 0, real.get("error") or 0))
+
+
+def caught(table: Table) -> list[tuple[str, list[str]]]:
+    """The families that are nearer to the training data than real data are, and the titles of metrics that say so."""
+    found = []
+    for row in table.families:
+        metrics = [m for m in NOVELTY if m.name in row.metrics and m.name != "duplicates"]
+        titles = [m.title for m in metrics if is_copied(m.name, row.metrics[m.name], table.real.metrics.get(m.name))]
+        found += [(row.model, titles)] if titles else []
+    return found
+
+
+def present(table: Table, metrics: tuple[Metric, ...]) -> list[Metric]:
+    """Of some metrics those that any row has."""
+    return [metric for metric in metrics if any(metric.name in row.metrics for row in table.rows)]
+
+
 def shown_metrics(table: Table) -> list[Metric]:
-    """The metrics that any row has, known ones first; those without a column are left to the CSV and the page."""
+    """The first table's metrics: the known ones that any row has, then those of no table."""
     names = list(dict.fromkeys(name for row in table.rows for name in row.metrics))
-    known = [metric for metric in METRICS if metric.name in names]
-    others = set(names) - {metric.name for metric in METRICS} - LEFT_OUT
+    known = present(table, METRICS)
+    others = set(names) - {metric.name for metrics in TABLES for metric in metrics} - LEFT_OUT
     if known and known[0].name == BITS and table.prepared.domain.dimensions == 1:
         known[0] = dataclasses.replace(known[0], title="Bits an observation")
     more = [Metric(name=n, title=n.replace("_", " ").capitalize(), better=None) for n in names if n in others]

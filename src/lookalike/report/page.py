@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
+from PIL import Image
 
 from lookalike.report import figures, style
 from lookalike.report.cells import REAL, Entry, Row, Table
@@ -16,10 +17,17 @@ from lookalike.report.leaderboard import (
     COPIES,
     DISTANCES,
     METRICS,
+    NOVELTY,
     SIGNS,
+    SUPPORT,
+    TESTS,
+    TRUTH,
+    Metric,
     Ranking,
+    caught,
     describe,
     paired_difference,
+    present,
     rank,
     rounded,
     shown_metrics,
@@ -32,6 +40,38 @@ KINDS = {
     "estimate": "The likelihood comes from a numerical solver or random probes (≈). It can err to either side.",
 }
 """A likelihood's kinds in plain words."""
+
+GROUPS: tuple[tuple[str, tuple[Metric, ...], str], ...] = (
+    (
+        "Fidelity and diversity",
+        SUPPORT,
+        "Precision and density: do samples lie where test data lie? Recall and coverage: does every test point have "
+        "samples near it? The nearest-sample distance is how far test points are from a sample. Classifier confidence "
+        "has no better side: it should be that of real data.",
+    ),
+    (
+        "Two-sample tests",
+        TESTS,
+        "How often would two draws of one distribution differ by as much? A small p says that samples are not from the "
+        "distribution of the test data, a large one that this test can't tell. Classifier accuracy is 0.5 where "
+        "nothing tells them apart. Kernel and energy distance are unbiased, so they may fall below zero.",
+    ),
+    (
+        "Novelty",
+        NOVELTY,
+        "Authenticity is the share of samples that are farther from the nearest training point than that one is from "
+        "another. C_T is far below zero for copies; its p is how often it would be as low without copying. Real data "
+        "are the yardstick here, not the most or the least.",
+    ),
+    (
+        "Against the truth",
+        TRUTH,
+        "The distribution of these data is known. Divergences are in nats an observation, 0 where model and truth are "
+        "one; ≤ and ≥ say on which side of the number it lies where the likelihood is a bound. Where samples are "
+        "impossible under the truth, KL(P_model‖P_data) is infinite and not shown.",
+    ),
+)
+"""The tables after the first: title, metrics, how to read them."""
 
 
 def render(tables: list[Table]) -> str:
@@ -66,10 +106,23 @@ def section(table: Table) -> dict[str, Any]:
         "tiles": tiles(table),
         "ranking": ranking,
         "real": REAL,
+        "groups": [
+            {"title": title, "note": note, "ranking": rank(table, metrics), "novelty": known is NOVELTY}
+            for title, known, note in GROUPS
+            if (metrics := present(table, known))
+        ],
+        "caught": caught(table),
+        "fidelity": panels(figures.fidelity_panels(table), f"{table.name}-fidelity", size=figures.CLOUD),
+        "nearest": [found for row in rows if image and (found := nearest(row, table))],
+        "pairs": figures.PAIRS,
         "scores": panels(figures.score_panels(table), f"{table.name}-scores", size=figures.score_size(table)),
         "losses": panels(figures.loss_panels(table), f"{table.name}-losses"),
         "densities": panels(figures.density_panels(table), f"{table.name}-densities"),
-        "grids": [{"model": row.model, "source": picture(row), "score": closeness(row)} for row in rows if image],
+        "grids": [
+            {"model": row.model, "source": picture(figures.sample_grid(row, zoom=1)), "score": closeness(row)}
+            for row in rows
+            if image
+        ],
         "shown": figures.SHOWN,
         "labels": table.prepared.domain.labels,
         "classes": [classes(row) for row in rows if "class_gap" in row.metrics],
@@ -165,10 +218,19 @@ def classes(row: Row) -> dict[str, Any]:
     }
 
 
-def picture(row: Row) -> str:
-    """A sample grid as a data URI: a pixel a pixel, the page enlarges it."""
+def nearest(row: Row, table: Table) -> dict[str, str] | None:
+    """A row's samples with the training images nearest to them."""
+    found = figures.nearest_grid(row, table, zoom=1)
+    if found is None:
+        return None
+    score = row.metrics.get("authenticity")
+    return {"model": row.model, "source": picture(found), "score": f"Authenticity {describe(score)}" if score else ""}
+
+
+def picture(image: Image.Image) -> str:
+    """A picture as a data URI: a pixel a pixel, the page enlarges it."""
     content = io.BytesIO()
-    figures.sample_grid(row, zoom=1).save(content, "PNG", optimize=True)
+    image.save(content, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 

@@ -31,10 +31,12 @@ def save(tables: list[Table], folder: Path) -> None:
 
 
 def save_figures(table: Table, folder: Path) -> None:
-    """A picture of each row's images; scores, losses and densities as one figure each, light and dark."""
+    """Pictures of each row's images and the nearest training images; every other kind as one figure, light and dark."""
     if table.prepared.domain.kind == "image":
         for row in table.rows:
             figures.sample_grid(row, zoom=2).save(folder / f"{table.name}-samples-{row.model}.png")
+            if nearest := figures.nearest_grid(row, table, zoom=2):
+                nearest.save(folder / f"{table.name}-nearest-{row.model}.png")
     for kind, svg in figures.sheets(table).items():
         (folder / f"{table.name}-{kind}-light.svg").write_text(svg)
         (folder / f"{table.name}-{kind}-dark.svg").write_text(style.dark(svg))

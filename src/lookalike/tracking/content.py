@@ -105,13 +105,14 @@ def of_sample(folder: Path, content: Content, settings: Record | None) -> Conten
 
 
 def of_evaluate(folder: Path, content: Content) -> Content:
-    """Every score with its error, and as a tag its protocol: what else its entry says."""
+    """Every score with its error and p-value, and as a tag its protocol: what else its entry says."""
     scores: dict[str, Record] = json.loads((folder / "metrics.json").read_text())
     results, tags = list(content.results), {}
     for name, entry in scores.items():
-        numbers = {name: entry.get("value"), f"{name}_error": entry.get("standard_error")}
+        keys = {"value": name, "standard_error": f"{name}_error", "p_value": f"{name}_p_value"}
+        numbers = {shown: entry.get(key) for key, shown in keys.items()}
         results += [Point(key, float(number)) for key, number in numbers.items() if number is not None]
-        protocol = flat({key: value for key, value in entry.items() if key not in ("value", "standard_error")})
+        protocol = flat({key: value for key, value in entry.items() if key not in keys})
         tags[f"protocol.{name}"] = "; ".join(f"{key}={value}" for key, value in protocol.items())
     likelihood = scores.get("bits_per_dim", {}).get("settings")
     return dataclasses.replace(

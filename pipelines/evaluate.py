@@ -19,7 +19,7 @@ def main(config: Config) -> None:
     set_threads(config.trainer.threads)
     cell, cost = Cell(config), Cost()
     prepared = Prepared(cell.prepared)
-    trained = Trained(cell.train, prepared=prepared)
+    trained = Trained(cell.train, family=config.model_name, prepared=prepared)
     check_settings(trained.model, config)
     trained.check_samples(cell.sample)
     samples = load_samples(cell.sample / "samples.npz", prepared.domain)

@@ -28,7 +28,7 @@ def main(config: Config) -> None:
     cell, cost, count = Cell(config), Cost(), config.budget.samples
     prepared = Prepared(cell.prepared)
     domain = prepared.domain
-    trained = Trained(cell.train, prepared=prepared)
+    trained = Trained(cell.train, family=config.model_name, prepared=prepared)
     name, model = trained.record["name"], trained.model
     check_settings(model, config)
 

@@ -367,7 +367,7 @@ def test_control_c_ends_every_stage_with_130_and_leaves_what_was_there(
 
 
 INTERRUPTED_AT = [0.0, 0.2, 0.5, 0.9, 1.4, 1.9, 2.4]
-"""Seconds after the stage's own first lines. Before them Python itself starts, and an interrupt is Python's to answer."""
+"""Seconds after the stage's own first lines; an interrupt that comes before them is for Python to answer."""
 IMPORTED = ["pydantic_core", "multiarray_umath", "libtorch_cpu"]
 """Libraries in the order that a stage loads them in: moments that come however slow the machine is."""
 FIRST_IMPORTED = "_psutil_linux"

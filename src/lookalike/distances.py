@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
-from lookalike.data import Prepared
+from lookalike.data import Prepared, Split
 from lookalike.extractor import Extractor
 from lookalike.metrics import Score, ScoredTest
 
@@ -36,17 +36,17 @@ NEAREST = 64
 OF_MEAN = "samples, mean over them"
 
 
-def compare(features: NDArray[Any], extractor: Extractor) -> dict[str, Entry]:
-    """Distances of features `[N, D]` to those of the test set, and tests of whether there is any.
+def compare(features: NDArray[Any], extractor: Extractor, *, split: Split = "test") -> dict[str, Entry]:
+    """Distances of features `[N, D]` to those of the test set, or of another split, and tests of whether there is any.
 
     Raises:
         UserError: too few samples or test points for an error of each.
     """
-    reference = extractor.stored("test")
-    check_enough(samples=features, test=reference)
+    reference = extractor.stored(split)
+    check_enough(samples=features, **{split: reference})
     protocol = {
         "samples": len(features),
-        "reference": "test",
+        "reference": split,
         "reference_count": len(reference),
         **named(extractor),
     }
@@ -237,7 +237,9 @@ def probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:
     return shares
 
 
-def find_copies(values: NDArray[Any], features: NDArray[Any], extractor: Extractor) -> tuple[dict[str, Entry], Arrays]:
+def find_copies(
+    values: NDArray[Any], features: NDArray[Any], extractor: Extractor, *, split: Split = "test"
+) -> tuple[dict[str, Entry], Arrays]:
     """How new samples are: values `[N, *shape]` and what they are compared by `[N, D]`, against the training data.
 
     Returns:
@@ -246,15 +248,15 @@ def find_copies(values: NDArray[Any], features: NDArray[Any], extractor: Extract
     from lookalike.metrics.authenticity import authenticity
     from lookalike.metrics.duplicates import copies, duplicates
 
-    training, test = extractor.training(), extractor.stored("test")
-    check_enough(samples=features, test=test)
+    training, test = extractor.training(), extractor.stored(split)
+    check_enough(samples=features, **{split: test})
     found = authenticity(features, training.points, apart=training.apart)
     copying, cells = copying_test(features, test, training.points)
     everything = extractor.prepared.values("train")
     whole = {"samples": len(values), "extractor": "values, compared for equality"}
     against = {"reference": "train", "reference_count": len(training.points), "training_of": training.of}
     both = {
-        "reference": "test and train",
+        "reference": f"{split} and train",
         "reference_count": len(test),
         "training_count": len(training.points),
         "training_of": training.of,

@@ -14,7 +14,7 @@ from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.core.likelihood import bits_per_dimension
 from lookalike.core.progress import progress
-from lookalike.data import Prepared
+from lookalike.data import Prepared, Split
 from lookalike.distances import compare, find_copies
 from lookalike.extractor import Extractor
 from lookalike.features import features_of
@@ -24,43 +24,50 @@ Entry = dict[str, Any]
 
 
 def likelihoods(
-    model: Any, prepared: Prepared, *, settings: dict[str, Any], points: LikelihoodPoints, batch_size: int
+    model: Any,
+    prepared: Prepared,
+    *,
+    split: Split,
+    settings: dict[str, Any],
+    points: LikelihoodPoints,
+    batch_size: int,
 ) -> tuple[dict[str, Entry], dict[str, NDArray[Any]]]:
-    """Bits a dimension on every split.
+    """Bits a dimension on every split, but for the test split when the validation split is asked for.
 
-    The test split gets as many points as `points` affords, the other two `points.others`; where that is not all, they
-    are a random subset that is the same for every family.
+    The split asked for gets as many points as `points` affords, the others `points.others`; where that is not all,
+    they are a random subset that is the same for every family.
 
     Returns:
-        Entries `bits_per_dim` (test), `bits_per_dim_validation` and `bits_per_dim_train`, each with its kind,
-        settings, points and standard error; and by split the points' rows and log-likelihoods in nats.
+        Entries `bits_per_dim` (of the split asked for), `bits_per_dim_validation` and `bits_per_dim_train`, each with
+        its kind, settings, points and standard error; and by split the points' rows and log-likelihoods in nats.
 
     Raises:
         UserError: a log-likelihood is NaN or infinite.
     """
     entries: dict[str, Entry] = {}
     details: dict[str, NDArray[Any]] = {}
-    for split in ("test", "validation", "train"):
-        grid = prepared.grid(split)
+    splits: tuple[Split, ...] = ("test", "validation", "train")
+    for part in splits[splits.index(split) :]:
+        grid = prepared.grid(part)
         affordable = points.most
-        if split != "test":
+        if part != split:
             affordable = points.others
         elif cost := operations_per_point(model, grid, settings):
             affordable = min(points.most, max(points.least, int(points.flops / cost)))
         rows = subset(len(grid), affordable)
-        nats = log_likelihoods(model, grid, rows, settings=settings, batch_size=batch_size, split=split)
+        nats = log_likelihoods(model, grid, rows, settings=settings, batch_size=batch_size, split=part)
         bits = bits_per_dimension(torch.from_numpy(nats), prepared.domain).numpy()
-        entries["bits_per_dim" if split == "test" else f"bits_per_dim_{split}"] = {
+        entries["bits_per_dim" if part == split else f"bits_per_dim_{part}"] = {
             "value": float(bits.mean()),
             "standard_error": float((bits - bits[0]).std(ddof=1) / math.sqrt(len(bits))),
             "kind": model.likelihood_kind,
             "unit": prepared.domain.likelihood_unit,
-            "split": split,
+            "split": part,
             "points": len(rows),
             "of": len(grid),
             "settings": settings,
         }
-        details |= {f"rows_{split}": rows, f"log_likelihood_{split}": nats}
+        details |= {f"rows_{part}": rows, f"log_likelihood_{part}": nats}
     return entries, details
 
 
@@ -123,6 +130,7 @@ def against_truth(
     samples: NDArray[Any],
     *,
     log_prob: truth.LogProb,
+    split: Split,
     settings: dict[str, Any],
     points: LikelihoodPoints,
     batch_size: int,
@@ -130,19 +138,19 @@ def against_truth(
     """Divergences in nats between a model with a likelihood and the known distribution of its data.
 
     Args:
-        details: likelihoods of test points, and the density curve, as `likelihoods` and `density_curve` give them.
+        details: likelihoods of held-out points, and the density curve, as `likelihoods` and `density_curve` give them.
         samples: the model's, as grid points `[N, *shape]`.
         log_prob: of grid points under the truth.
 
     Returns:
         Entries `kl`, `total_variation`, and `kl_reverse` where no sample is impossible under the truth.
     """
-    test = prepared.grid("test")
-    rows, nats = details["rows_test"], details["log_likelihood_test"]
-    log_p = log_prob(np.asarray(test[rows]))
+    held_out = prepared.grid(split)
+    rows, nats = details[f"rows_{split}"], details[f"log_likelihood_{split}"]
+    log_p = log_prob(np.asarray(held_out[rows]))
     kind: str = model.likelihood_kind
-    of_test = {"kind": kind, "reference": "the known density", "split": "test", "points": len(rows), "of": len(test)}
-    of_mean = {"exactness": EXACTNESS[kind], "settings": settings, "error_of": "test points, mean over them"}
+    of_test = {"kind": kind, "reference": "the known density", "split": split, "points": len(rows), "of": len(held_out)}
+    of_mean = {"exactness": EXACTNESS[kind], "settings": settings, "error_of": f"{split} points, mean over them"}
 
     def entry(score: Score, *protocols: Entry) -> Entry:
         merged = {key: value for protocol in protocols for key, value in protocol.items()}
@@ -151,7 +159,7 @@ def against_truth(
     nat = {"unit": "nats/observation"}
     found = {"kl": entry(truth.forward_kl(log_p, nats), nat, of_test, of_mean)}
 
-    cost = operations_per_point(model, test, settings)
+    cost = operations_per_point(model, held_out, settings)
     grid, log_q = None, None
     if "density_probabilities" in details:
         grid = truth.whole_grid(prepared.domain)
@@ -210,7 +218,7 @@ def score(
         model: trained.
         samples: its values `[N, *shape]`.
         prepared, extractor: of the data set.
-        config: `data.reader`, `likelihood`, `budget` and `trainer.batch_size` are used.
+        config: `split`, `data.reader`, `likelihood`, `budget` and `trainer.batch_size` are used.
 
     Returns:
         Entries by metric name; arrays: log-likelihoods by split, the density curve of a one-dimensional domain, the
@@ -221,7 +229,12 @@ def score(
     batch_size = config.trainer.batch_size
     if config.likelihood is not None:
         entries, details = likelihoods(
-            model, prepared, settings=config.likelihood, points=config.budget.likelihood, batch_size=batch_size
+            model,
+            prepared,
+            split=config.split,
+            settings=config.likelihood,
+            points=config.budget.likelihood,
+            batch_size=batch_size,
         )
         if prepared.domain.dimensions == 1:
             details |= density_curve(model, prepared.domain, settings=config.likelihood, batch_size=batch_size)
@@ -234,11 +247,12 @@ def score(
                 details,
                 drawn,
                 log_prob=log_prob,
+                split=config.split,
                 settings=config.likelihood,
                 points=config.budget.likelihood,
                 batch_size=batch_size,
             )
         entries["share_outside"] = impossible(drawn, log_prob)
     features = features_of(extractor, samples, batch_size=batch_size)
-    new, nearest = find_copies(samples, features, extractor)
-    return entries | compare(features, extractor) | new, details | nearest
+    new, nearest = find_copies(samples, features, extractor, split=config.split)
+    return entries | compare(features, extractor, split=config.split) | new, details | nearest

@@ -14,15 +14,15 @@ KEYS = ("name", "fingerprint", "configuration", "domain", "data_digest")
 
 
 class Trained:
-    """Opens `artifacts/<data>/<model>/train`.
+    """Opens the folder that a training wrote.
 
     Raises:
-        UserError: nothing was trained there, or another family, or on other data than `prepared`.
+        UserError: nothing was trained there, or another family than `family`, or on other data than `prepared`.
     """
 
-    def __init__(self, folder: Path, *, prepared: Prepared) -> None:
-        path, data, family = folder / "model.json", folder.parents[1].name, folder.parent.name
-        command = f"`python pipelines/train.py data={data} model={family}`"
+    def __init__(self, folder: Path, *, family: str, prepared: Prepared) -> None:
+        path = folder / "model.json"
+        command = f"`python pipelines/train.py data={prepared.domain.name} model={family}`"
         if not path.is_file():
             raise UserError(f"no trained model in {folder}: run {command} first")
         self.record = read_json(path, remedy=f"Run {command} again", keys=KEYS)

@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.core.config import Config
-from lookalike.core.stage import Cell
 
 WAIT_SECONDS = 60.0
 """How long a stage that is done waits for its recorder."""
@@ -150,7 +149,7 @@ def opened(config: Config, record: dict[str, Any], *, sweep: str | None = None) 
         yield View()
         return
     view = recorder(config)
-    view.open(record=record, sampling=config.sampling, sweep=sweep, cell=str(Cell(config).train.parent))
+    view.open(record=record, sampling=config.sampling, sweep=sweep, cell=str(config.cell))
     state = "FAILED"
     try:
         yield view

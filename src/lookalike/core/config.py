@@ -118,6 +118,8 @@ class Paths(Strict):
 
     data: str
     artifacts: str
+    cell: str | None
+    """Where `train`, `sample` and `evaluate` of one model write; null for its place below `artifacts`."""
     results: str
     samples: str
     scratch: str
@@ -137,6 +139,8 @@ class Config(Strict):
     tracking: Tracking
     paths: Paths
     seed: Seed
+    split: Literal["test", "validation"]
+    """What samples and likelihoods are scored against."""
     label: Label | None
 
     @property
@@ -147,6 +151,11 @@ class Config(Strict):
     def path(self, kind: Literal["data", "artifacts", "results", "samples", "scratch"]) -> Path:
         """A folder of `paths`, absolute."""
         return ROOT / str(getattr(self.paths, kind))
+
+    @property
+    def cell(self) -> Path:
+        """The folder of one data set's one model, absolute."""
+        return ROOT / (self.paths.cell or self.path("artifacts") / self.data.name / self.model_name)
 
 
 MODEL_SECTIONS = ("model", "optimizer", "preview", "sampling", "likelihood")

@@ -33,9 +33,7 @@ class Cell:
         self.summary = data / "summary"
         self.features = data / "features"
         self.real = data / "real"
-        self.train = data / config.model_name / "train"
-        self.sample = data / config.model_name / "sample"
-        self.evaluate = data / config.model_name / "evaluate"
+        self.train, self.sample, self.evaluate = (config.cell / stage for stage in ("train", "sample", "evaluate"))
 
 
 class Cost:

@@ -19,6 +19,7 @@ from lookalike.core.config import ROOT, Config, LikelihoodPoints, arguments_of, 
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.data import SPLITS, Prepared, Raw, bars, checkerboard, gaussian, hills
+from lookalike.data.densities import LINE, Grid
 from lookalike.data.prepare import write
 from lookalike.evaluation import against_truth, density_curve, impossible, likelihoods
 from lookalike.fingerprint import closure
@@ -116,9 +117,9 @@ def test_a_grid_point_has_the_integral_of_the_density_over_its_cell(data: str, r
 def test_far_from_all_hills_no_digits_are_lost() -> None:
     """Where differences of 1 - 1e-300 and 1 would be zero."""
     narrow = hills.Hills(weights=[2.0], means=[-5.0], deviations=[0.3])
-    grid = np.array([[hills.LEVELS - 1]])
-    lower = (hills.LOW + hills.STEP * (grid[0, 0] - 0.5) + 5) / 0.3
-    width = hills.STEP / 0.3
+    grid = np.array([[LINE.levels - 1]])
+    lower = (LINE.low + LINE.step * (grid[0, 0] - 0.5) + 5) / 0.3
+    width = LINE.step / 0.3
     # The tail's own expansion: the integral from z to z + w is φ(z)/z (1 - exp(-z w)) to first order in 1/z².
     expected = norm.logpdf(lower) - np.log(lower) + np.log1p(-np.exp(-lower * width))
     assert hills.log_prob(grid, narrow)[0] == pytest.approx(expected, abs=0.01)
@@ -137,7 +138,7 @@ def test_entropies_are_those_of_the_closed_forms(raws: dict[str, Raw], tables: d
     assert found["ring"] + 2 * np.log(step) == pytest.approx(apart, abs=1e-4)
     points = np.linspace(-8, 8, 20_001)
     p = density("hills", points[:, None])
-    assert found["hills"] + np.log(hills.STEP) == pytest.approx(simpson(-p * np.log(p), x=points), abs=2e-4)
+    assert found["hills"] + np.log(LINE.step) == pytest.approx(simpson(-p * np.log(p), x=points), abs=2e-4)
 
 
 # In many dimensions
@@ -148,12 +149,12 @@ def test_the_gaussian_is_scipy_s_but_for_the_discretization(raws: dict[str, Raw]
     rho, D = reader["density"]["correlation"], domain.dimensions
     covariance = rho ** np.abs(np.subtract.outer(np.arange(D), np.arange(D)))
     values = raws["gaussian"].values["test"]
-    centre = multivariate_normal(np.zeros(D), covariance).logpdf(values) + D * np.log(gaussian.STEP)
+    centre = multivariate_normal(np.zeros(D), covariance).logpdf(values) + D * np.log(gaussian.GRID.step)
     difference = log_prob(reader, domain.to_grid(values)) - centre
     assert abs(difference.mean()) < 5e-4
     assert difference.std() < 5e-3
     assert np.abs(difference).max() < 0.03
-    closed = 0.5 * D * np.log(2 * np.pi * np.e) + 0.5 * (D - 1) * np.log(1 - rho**2) - D * np.log(gaussian.STEP)
+    closed = 0.5 * D * np.log(2 * np.pi * np.e) + 0.5 * (D - 1) * np.log(1 - rho**2) - D * np.log(gaussian.GRID.step)
     assert raws["gaussian"].expected["entropy in nats"] == pytest.approx(closed, abs=0.01)
     assert np.abs(np.cov(values.T) - covariance).max() < 0.06
     edges = np.linspace(-3, 3, 25)
@@ -175,8 +176,7 @@ def test_independent_dimensions_are_as_far_from_the_gaussian_as_the_closed_form_
 @pytest.fixture
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """Grids so coarse that all of the two densities of many dimensions can be enumerated."""
-    for name, value in (("LEVELS", 6), ("LOW", -2.5), ("STEP", 1.0)):
-        monkeypatch.setattr(gaussian, name, value)
+    monkeypatch.setattr(gaussian, "GRID", Grid(levels=6, low=-2.5, step=1.0))
     monkeypatch.setattr(bars, "LEVELS", 2)
     monkeypatch.setattr(bars, "SIZE", 3)
 
@@ -282,7 +282,7 @@ def test_prepare_writes_them_and_says_their_entropy(
 @pytest.mark.parametrize("data", KNOWN)
 def test_a_reader_runs_no_code_that_dvc_is_not_told_of(data: str) -> None:
     folder = ROOT / "src" / "lookalike"
-    declared = {folder / "__init__.py", folder / "data" / "__init__.py", folder / "data" / f"{data}.py"}
+    declared = {folder / "__init__.py", *(folder / "data" / f"{name}.py" for name in ("__init__", "densities", data))}
     found = {path for path in closure([folder / "data" / f"{data}.py"]) if path.parent != folder / "core"}
     assert found == declared
 

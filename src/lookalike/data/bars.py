@@ -16,15 +16,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, logsumexp
+from scipy.special import logsumexp
 from typing_extensions import TypedDict
 
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.core.ranges import AtLeastTwo, Fraction, PositiveFloat, Seed, settings
 from lookalike.data import SPLITS, Raw
-
-Floats = NDArray[np.float64]
+from lookalike.data.densities import Floats, Grid
 
 SIZE, LEVELS = 8, 256
 ORIENTATIONS = ("horizontal", "vertical")
@@ -48,14 +47,10 @@ def log_pixel(density: Bars) -> Floats:
     """
     if not density["dark"] < density["bright"] < LEVELS:
         raise UserError(f"data.reader.density={density}: choose dark and bright so that 0 < dark < bright < {LEVELS}")
-    means = np.array([[density["dark"]], [density["bright"]]])
-    edges = (np.arange(LEVELS + 1) - 0.5 - means) / density["deviation"]
-    lower, upper = edges[:, :-1], edges[:, 1:]
-    # A level above its mean is mirrored, so that no digits are lost in either tail.
-    above = lower + upper > 0
-    near, far = log_ndtr(np.where(above, -lower, upper)), log_ndtr(np.where(above, -upper, lower))
-    masses: Floats = near + np.log(-np.expm1(far - near))
-    return masses - logsumexp(masses, axis=1, keepdims=True)
+    means = np.array([density["dark"], density["bright"]])
+    masses = Grid(levels=LEVELS, low=0.0, step=1.0).log_intervals(means, density["deviation"])
+    sums: Floats = logsumexp(masses, axis=1, keepdims=True)
+    return masses - sums
 
 
 def log_prob(grid: NDArray[Any], density: Bars) -> Floats:

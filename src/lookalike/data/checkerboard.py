@@ -14,14 +14,12 @@ from annotated_types import Ge, Le
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
-from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.core.ranges import AtLeastTwo, Seed, settings
-from lookalike.data import SPLITS, Raw
+from lookalike.data import Raw
+from lookalike.data.densities import PLANE, Floats
 
-Floats = NDArray[np.float64]
-
-LEVELS, LOW, STEP = 256, -3.984375, 0.03125  # squares that tile [-4, 4]²
+LEVELS = PLANE.levels
 
 
 @settings
@@ -63,22 +61,8 @@ def read(
     """
     numbers = squares_of(density)
     grid = np.random.default_rng(seed).choice(np.argwhere(numbers >= 0), train + validation + test)
-    labels, cuts = numbers[grid[:, 0], grid[:, 1]], [train, train + validation]
-    domain = Domain(
-        name="checkerboard",
-        kind="vector",
-        shape=(2,),
-        levels=LEVELS,
-        low=(LOW, LOW),
-        step=(STEP, STEP),
-        unit="unit",
-        labels=tuple(map(str, range(density["squares"] ** 2 // 2))),
-        location=tuple(grid[:train].mean(axis=0).tolist()),
-        scale=tuple(grid[:train].std(axis=0).tolist()),
-    )
-    return Raw(
-        domain=domain,
-        values=dict(zip(SPLITS, np.split(domain.to_values(grid), cuts), strict=True)),
-        labels=dict(zip(SPLITS, np.split(labels.astype(np.uint8), cuts), strict=True)),
-        expected={"density": density, "entropy in nats": float(np.log(LEVELS**2 / 2))},
-    )
+    labels = numbers[grid[:, 0], grid[:, 1]]
+    names = tuple(map(str, range(density["squares"] ** 2 // 2)))
+    expected = {"density": density, "entropy in nats": float(np.log(LEVELS**2 / 2))}
+    splits = [train, validation, test]
+    return PLANE.raw("checkerboard", grid, splits=splits, classes=(names, labels), expected=expected)

@@ -189,7 +189,8 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "trainer.precision=64": ("trainer.precision=64", "32-true"),
     # no override at all
     "model": ("model",),
-    "=3": ("=3",),
+    "=3": ("=3", "KEY=VALUE"),
+    "help": ("'help'", "KEY=VALUE", "--help"),
     "seed=${nothing}": ("seed", "nothing"),
     "--multirun": ("--multirun",),
     "+model=gam": ("'gam'", *MODELS),

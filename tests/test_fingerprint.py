@@ -96,6 +96,12 @@ def test_every_declared_file_of_code_is_imported_by_a_cell_of_its_stage(
         paths = {path.relative_to(ROOT) for path in sources if path} | {Path(f"pipelines/{stage_name(name)}.py")}
         used[stage_name(name)] |= {str(part) for path in paths for part in (path, *path.parents)}
         declared[stage_name(name)] |= code_deps(stage)
+    # Readers of other data sets than the smoke run's share code, too.
+    readers = names(closure([SOURCE / "lookalike" / "data" / f"{data}.py" for data in choices("data")]))
+    for name in declared:
+        used[name] |= (
+            readers if declared[name] & {f"src/lookalike/data/{data}.py" for data in choices("data")} else set()
+        )
     assert not {name: more for name in declared if (more := declared[name] - used[name])}
 
 

@@ -185,9 +185,9 @@ def compose(overrides: list[str]) -> Config:
 def compose_unchecked(overrides: list[str]) -> Section:
     """The resolved configuration as plain dictionaries, before types and ranges are checked."""
     for item in overrides:
-        key, _, value = item.partition("=")
-        if not key:
-            raise UserError(f"'{item}': write KEY=VALUE")
+        key, assigned, value = item.partition("=")
+        if not key or not (assigned or key.startswith("~")):
+            raise UserError(f"'{item}': write KEY=VALUE; --help lists what there is to choose from")
         if key.lstrip("+~").startswith("hydra"):
             raise UserError(f"{key}: a stage runs in this process and has no Hydra job to configure")
         if key == "data.name":

@@ -11,8 +11,9 @@ from lookalike.core.files import write_json
 from lookalike.data import Prepared, Split
 from lookalike.extractor import save_training, training_rows
 from lookalike.features import Classifier, digest, extract
+from lookalike.history import Silent
 from lookalike.models.build import save_weights
-from lookalike.training import Silent, train
+from lookalike.training import train
 
 
 def train_and_save(config: Config, prepared: Prepared, folder: Path) -> None:

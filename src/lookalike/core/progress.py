@@ -8,6 +8,9 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
-def progress(items: Iterable[T], description: str, *, total: int | None = None, unit: str = "it") -> "tqdm[T]":
-    """Iterate with a bar on a terminal; elsewhere (a log file) without."""
-    return tqdm(items, desc=description, total=total, unit=unit, disable=None, dynamic_ncols=True, leave=False)
+def progress(
+    items: Iterable[T], description: str, *, total: int | None = None, unit: str = "it", shown: bool = True
+) -> "tqdm[T]":
+    """Iterate with a bar on a terminal; elsewhere (a log file), or where another process shows one, without."""
+    disable = None if shown else True
+    return tqdm(items, desc=description, total=total, unit=unit, disable=disable, dynamic_ncols=True, leave=False)

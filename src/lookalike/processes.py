@@ -51,7 +51,7 @@ class Crew:
         self.processes: dict[int, Any] = {}
         content = packed(work)
         settings = {"threads": torch.get_num_threads(), "flush": flushes_denormal()}
-        # What the user sends them is not for them. Started with the signals blocked, they never see one.
+        # The user's Ctrl-C is not for them. Started with signals blocked, they don't see one, not even at first.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             for number in range(1, count):
@@ -116,7 +116,7 @@ class Crew:
         process, then anything else.
         """
         deadline = time.monotonic() + LEARN_SECONDS
-        numbers = {channel: number for number, channel in self.channels.items()}
+        numbers: dict[Any, int] = {channel: number for number, channel in self.channels.items()}
         while numbers and (ready := wait(list(numbers), max(0.0, deadline - time.monotonic()))):
             found: list[Exception] = []
             for channel in ready:
@@ -138,10 +138,10 @@ class Crew:
         over = threading.Event()
 
         def watch() -> None:
-            alive = {process.sentinel: number for number, process in self.processes.items()}
+            alive: dict[Any, int] = {process.sentinel: number for number, process in self.processes.items()}
             while alive and not over.is_set():
                 for sentinel in wait(list(alive), timeout=0.2):
-                    number = alive.pop(sentinel)  # type: ignore[call-overload]
+                    number = alive.pop(sentinel)
                     if self.processes[number].exitcode and not over.wait(NOTICE_SECONDS):
                         print(f"error: {self.died(number)}", file=sys.stderr, flush=True)
                         os._exit(1)
@@ -181,6 +181,8 @@ def share(work: Callable[[T], R], items: Sequence[T], count: int, number: int) -
 
 def serve(number: int, channel: Connection, content: bytes, *, threads: int, flush: bool) -> None:
     """The whole life of another process: compute as the first one does, say what came of it, and end."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # silently; Ctrl-C stays blocked
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(flush)

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -51,6 +52,7 @@ class Crew:
         self.processes: dict[int, Any] = {}
         content = packed(work)
         settings = {"threads": torch.get_num_threads(), "flush": flushes_denormal()}
+        resource_tracker.ensure_running()  # Python's own; to start it takes signals off the list of blocked ones
         # The user's Ctrl-C is not for them. Started with signals blocked, they don't see one, not even at first.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
@@ -143,7 +145,7 @@ class Crew:
                 for sentinel in wait(list(alive), timeout=0.2):
                     number = alive.pop(sentinel)
                     if self.processes[number].exitcode and not over.wait(NOTICE_SECONDS):
-                        print(f"error: {self.died(number)}", file=sys.stderr, flush=True)
+                        print(f"error: {self.failure() or self.died(number)}", file=sys.stderr, flush=True)
                         os._exit(1)
 
         watcher = threading.Thread(target=watch, name="watcher", daemon=True)

@@ -1,11 +1,15 @@
 """A progress bar for whatever takes longer than a few seconds."""
 
+import threading
 from collections.abc import Iterable
 from typing import TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
+
+# One process shows a bar. The lock that tqdm would make is for several, and outlives a process that is killed.
+tqdm.set_lock(threading.RLock())
 
 
 def progress(

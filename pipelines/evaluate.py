@@ -16,7 +16,7 @@ def main(config: Config) -> None:
     from lookalike.sampling import load_samples
     from lookalike.trained import Trained
 
-    set_threads(config.trainer.threads)
+    set_threads(config.trainer.threads, processes=config.trainer.devices)
     cell, cost = Cell(config), Cost()
     prepared = Prepared(cell.prepared)
     trained = Trained(cell.train, family=config.model_name, prepared=prepared)

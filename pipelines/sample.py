@@ -24,7 +24,7 @@ def main(config: Config) -> None:
     from lookalike.sampling import class_number, draw_batches, draw_classes, save_samples
     from lookalike.trained import Trained
 
-    set_threads(config.trainer.threads)
+    set_threads(config.trainer.threads, processes=config.trainer.devices)
     cell, cost, count = Cell(config), Cost(), config.budget.samples
     prepared = Prepared(cell.prepared)
     domain = prepared.domain
@@ -41,6 +41,7 @@ def main(config: Config) -> None:
             seed=config.seed,
             settings=config.sampling,
             labels=labels,
+            processes=config.trainer.devices,
         )
         shown = save_samples(folder / "samples.npz", cost.each(batches), domain, samples=count, labels=labels)
         save_picture(shown, domain, folder / "samples.png", title=title)

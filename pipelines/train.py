@@ -13,7 +13,7 @@ def main(config: Config) -> None:
     from lookalike import learning
     from lookalike.models.build import build, check_settings, set_threads
 
-    set_threads(config.trainer.threads)
+    set_threads(config.trainer.threads, processes=config.trainer.devices)
     cell, cost = Cell(config), Cost()
     prepared = Prepared(cell.prepared)
     model = build(config.model, prepared.domain, seed=config.seed)

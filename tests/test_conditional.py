@@ -15,10 +15,11 @@ from torch import Tensor
 from lookalike.core.config import Config, compose
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
+from lookalike.history import Silent
 from lookalike.models import Startable
 from lookalike.models.build import build, check_settings, load_weights, save_weights
 from lookalike.sampling import class_number, draw, draw_classes
-from lookalike.training import Silent, operations_per_step, train
+from lookalike.training import operations_per_step, train
 
 pytest_plugins = ["pipeline_fixtures"]
 

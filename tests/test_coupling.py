@@ -13,10 +13,11 @@ from torch import Tensor
 
 from lookalike.core.config import Config
 from lookalike.core.domain import Domain
+from lookalike.history import Silent
 from lookalike.models.build import build
 from lookalike.networks.coupling import optimal_coupling
 from lookalike.networks.ode import integrate
-from lookalike.training import Silent, train
+from lookalike.training import train
 
 
 def drawn(n: int, *, seed: int, shape: tuple[int, ...] = (3,)) -> tuple[Tensor, Tensor]:

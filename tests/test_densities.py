@@ -23,9 +23,10 @@ from lookalike.data.densities import LINE, Grid
 from lookalike.data.prepare import write
 from lookalike.evaluation import against_truth, density_curve, impossible, likelihoods
 from lookalike.fingerprint import closure
+from lookalike.history import Silent
 from lookalike.metrics import Score
 from lookalike.models.build import build
-from lookalike.training import Silent, train
+from lookalike.training import train
 
 pytest_plugins = ["pipeline_fixtures"]
 

@@ -15,9 +15,10 @@ from torch import Tensor
 from lookalike.core.config import Config, choices, compose
 from lookalike.core.domain import Domain
 from lookalike.core.likelihood import Kind
+from lookalike.history import Silent
 from lookalike.models import Fitted
 from lookalike.models.build import build
-from lookalike.training import Silent, train
+from lookalike.training import train
 
 SAMPLES = 20_000
 LEVELS = torch.tensor(list(itertools.product(range(4), repeat=4)))

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from lookalike.core.config import Config, choices
 from lookalike.core.domain import Domain
+from lookalike.history import Silent
 from lookalike.models import Fitted
 from lookalike.models.build import build
-from lookalike.training import Silent, train
+from lookalike.training import train
 
 LEARNERS = sorted(set(choices("model")) - {"copycat", "uniform", "independent"})
 FINER: dict[str, dict[str, Any]] = {

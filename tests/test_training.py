@@ -17,12 +17,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lookalike.core.config import Config, Optimizer, Trainer
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
-from lookalike.training import Arrays, Batches, History, Silent, gather, operations_per_step, train
+from lookalike.history import History, Silent
+from lookalike.training import Arrays, Batches, gather, operations_per_step, train
 
 OPTIMIZER = Optimizer(lr=0.02, weight_decay=0.1, warmup=0.1, clip=0.5, average=0.2, momentum=0.9, muon=0.0)
 TRAINER = Trainer(
-    accelerator="cpu", devices=1, precision="32-true", threads=1, checks=4, validation_points=30, previews=0,
-    batch_size=16,
+    accelerator="cpu", devices=1, compile=False, precision="32-true", threads=1, checks=4, validation_points=30,
+    previews=0, batch_size=16,
 )  # fmt: skip
 STEPS, BATCH = 40, 8
 

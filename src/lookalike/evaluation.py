@@ -1,5 +1,6 @@
 """Scores one cell: how likely it finds unseen data, how close its samples come to them, and how far the truth is."""
 
+import functools
 import math
 from typing import Any
 
@@ -19,6 +20,7 @@ from lookalike.distances import compare, find_copies
 from lookalike.extractor import Extractor
 from lookalike.features import features_of
 from lookalike.metrics import Score
+from lookalike.processes import divided
 
 Entry = dict[str, Any]
 
@@ -31,6 +33,7 @@ def likelihoods(
     settings: dict[str, Any],
     points: LikelihoodPoints,
     batch_size: int,
+    processes: int = 1,
 ) -> tuple[dict[str, Entry], dict[str, NDArray[Any]]]:
     """Bits a dimension on every split, but for the test split when the validation split is asked for.
 
@@ -55,7 +58,9 @@ def likelihoods(
         elif cost := operations_per_point(model, grid, settings):
             affordable = min(points.most, max(points.least, int(points.flops / cost)))
         rows = subset(len(grid), affordable)
-        nats = log_likelihoods(model, grid, rows, settings=settings, batch_size=batch_size, split=part)
+        nats = log_likelihoods(
+            model, grid, rows, settings=settings, batch_size=batch_size, split=part, processes=processes
+        )
         bits = bits_per_dimension(torch.from_numpy(nats), prepared.domain).numpy()
         entries["bits_per_dim" if part == split else f"bits_per_dim_{part}"] = {
             "value": float(bits.mean()),
@@ -86,24 +91,40 @@ def operations_per_point(model: Any, grid: NDArray[Any], settings: dict[str, Any
     return float(counter.get_total_flops()) / len(pair)
 
 
-@torch.no_grad()
 def log_likelihoods(
-    model: Any, grid: NDArray[Any], rows: NDArray[np.int64], *, settings: dict[str, Any], batch_size: int, split: str
+    model: Any,
+    grid: NDArray[Any],
+    rows: NDArray[np.int64],
+    *,
+    settings: dict[str, Any],
+    batch_size: int,
+    split: str,
+    processes: int = 1,
 ) -> NDArray[np.float64]:
-    """Nats `[len(rows)]` of some rows of a grid `[N, *shape]`."""
+    """Nats `[len(rows)]` of some rows of a grid `[N, *shape]`; several processes share the batches."""
     batches = np.array_split(rows, -(-len(rows) // batch_size))
+    one = functools.partial(batch_log_likelihoods, model, grid, settings)
     parts = []
-    with progress(batches, f"likelihood ({split})", unit="batch") as bar:
-        for batch in bar:
-            nats = model.log_likelihood(torch.from_numpy(grid[batch]), **settings).double().cpu().numpy()
-            if not np.isfinite(nats).all():
-                first = batch[~np.isfinite(nats)][0]
+    nats = divided(one, batches, processes=processes)
+    with progress(nats, f"likelihood ({split})", total=len(batches), unit="batch") as bar:
+        for batch, part in zip(batches, bar, strict=True):
+            if not np.isfinite(part).all():
+                first = batch[~np.isfinite(part)][0]
                 raise UserError(
-                    f"the likelihood of {int((~np.isfinite(nats)).sum())} {split} points is NaN or infinite, the "
+                    f"the likelihood of {int((~np.isfinite(part)).sum())} {split} points is NaN or infinite, the "
                     f"first in row {first}"
                 )
-            parts.append(nats)
+            parts.append(part)
     return np.concatenate(parts)
+
+
+@torch.no_grad()
+def batch_log_likelihoods(
+    model: Any, grid: NDArray[Any], settings: dict[str, Any], rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Nats `[len(rows)]` of one batch."""
+    nats: NDArray[np.float64] = model.log_likelihood(torch.from_numpy(grid[rows]), **settings).double().cpu().numpy()
+    return nats
 
 
 def density_curve(model: Any, domain: Domain, *, settings: dict[str, Any], batch_size: int) -> dict[str, NDArray[Any]]:
@@ -134,6 +155,7 @@ def against_truth(
     settings: dict[str, Any],
     points: LikelihoodPoints,
     batch_size: int,
+    processes: int = 1,
 ) -> dict[str, Entry]:
     """Divergences in nats between a model with a likelihood and the known distribution of its data.
 
@@ -156,6 +178,7 @@ def against_truth(
         merged = {key: value for protocol in protocols for key, value in protocol.items()}
         return {"value": score.value, "standard_error": score.error, **merged}
 
+    in_batches: dict[str, int] = {"batch_size": batch_size, "processes": processes}
     nat = {"unit": "nats/observation"}
     found = {"kl": entry(truth.forward_kl(log_p, nats), nat, of_test, of_mean)}
 
@@ -168,7 +191,7 @@ def against_truth(
     elif prepared.domain.dimensions == 2 and prepared.domain.levels**2 * cost <= points.flops:
         grid = truth.whole_grid(prepared.domain)
         every = np.arange(len(grid))
-        log_q = log_likelihoods(model, grid, every, settings=settings, batch_size=batch_size, split="whole grid")
+        log_q = log_likelihoods(model, grid, every, settings=settings, split="whole grid", **in_batches)
     if grid is not None and log_q is not None:
         total = Score(truth.total_variation_on_grid(log_prob(grid), log_q), 0.0)
         summed = {"kind": kind, "reference": "the known density", "points": len(grid), "of": len(grid)}
@@ -180,7 +203,7 @@ def against_truth(
     if not np.isneginf(log_p).any():
         most = min(points.most, max(points.least, int(points.flops / cost))) if cost else points.most
         rows = subset(len(samples), most)
-        log_q = log_likelihoods(model, samples, rows, settings=settings, batch_size=batch_size, split="samples")
+        log_q = log_likelihoods(model, samples, rows, settings=settings, split="samples", **in_batches)
         found["kl_reverse"] = entry(
             truth.reverse_kl(log_p[rows], log_q),
             nat,
@@ -218,7 +241,7 @@ def score(
         model: trained.
         samples: its values `[N, *shape]`.
         prepared, extractor: of the data set.
-        config: `split`, `data.reader`, `likelihood`, `budget` and `trainer.batch_size` are used.
+        config: `split`, `data.reader`, `likelihood`, `budget`, `trainer.batch_size` and `trainer.devices` are used.
 
     Returns:
         Entries by metric name; arrays: log-likelihoods by split, the density curve of a one-dimensional domain, the
@@ -235,6 +258,7 @@ def score(
             settings=config.likelihood,
             points=config.budget.likelihood,
             batch_size=batch_size,
+            processes=config.trainer.devices,
         )
         if prepared.domain.dimensions == 1:
             details |= density_curve(model, prepared.domain, settings=config.likelihood, batch_size=batch_size)
@@ -251,8 +275,9 @@ def score(
                 settings=config.likelihood,
                 points=config.budget.likelihood,
                 batch_size=batch_size,
+                processes=config.trainer.devices,
             )
         entries["share_outside"] = impossible(drawn, log_prob)
-    features = features_of(extractor, samples, batch_size=batch_size)
+    features = features_of(extractor, samples, batch_size=batch_size, processes=config.trainer.devices)
     new, nearest = find_copies(samples, features, extractor, split=config.split)
     return entries | compare(features, extractor, split=config.split) | new, details | nearest

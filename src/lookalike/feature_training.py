@@ -11,8 +11,9 @@ from lookalike.core.files import write_json
 from lookalike.data import Prepared, Split
 from lookalike.extractor import save_training, training_rows
 from lookalike.features import Classifier, digest, extract
-from lookalike.models.build import save_weights
-from lookalike.training import Silent, train
+from lookalike.history import Silent
+from lookalike.models.build import save_weights, set_threads
+from lookalike.training import train
 
 
 def train_and_save(config: Config, prepared: Prepared, folder: Path) -> None:
@@ -25,6 +26,8 @@ def train_and_save(config: Config, prepared: Prepared, folder: Path) -> None:
     if settings.batch_size > (count := len(prepared.labels("train"))):
         raise UserError(f"data.features.batch_size={settings.batch_size}: the training set holds {count} images")
     torch.manual_seed(config.seed)
+    # In one process, whatever the trainer: it normalizes over a batch, and scores go by it on every machine.
+    trainer = config.trainer.model_copy(update={"devices": 1})
     classifier = Classifier(domain=domain, **settings.model)
     train(
         classifier,
@@ -33,7 +36,7 @@ def train_and_save(config: Config, prepared: Prepared, folder: Path) -> None:
         optimizer=settings.optimizer,
         steps=max(1, round(settings.steps * config.budget.features)),
         batch_size=settings.batch_size,
-        trainer=config.trainer,
+        trainer=trainer,
         seed=config.seed,
         scratch=config.path("scratch") / f"features-{prepared.digest[:16]}",
         observer=Silent(),
@@ -41,10 +44,12 @@ def train_and_save(config: Config, prepared: Prepared, folder: Path) -> None:
     )
     save_weights(classifier, folder / "weights.safetensors")
     rows = training_rows(len(prepared.grid("train")))
+    set_threads(config.trainer.threads, processes=config.trainer.devices)
+    in_batches: dict[str, int] = {"batch_size": config.trainer.batch_size, "processes": config.trainer.devices}
     splits: tuple[Split, ...] = ("validation", "test", "train")
     for split in splits:
         images = prepared.grid(split) if split != "train" else prepared.grid(split)[rows]
-        features = np.concatenate(list(extract(classifier, images, batch_size=config.trainer.batch_size)))
+        features = np.concatenate(list(extract(classifier, images, **in_batches)))
         np.save(folder / f"{split}.npy", features, allow_pickle=False)
     save_training(folder, rows, features)
     accuracy = test_accuracy(classifier, prepared, batch_size=config.trainer.batch_size)

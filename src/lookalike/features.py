@@ -1,5 +1,6 @@
 """The frozen feature extractor that scores images of one labelled data set: a small classifier trained on it."""
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from lookalike.core.likelihood import WorkingUnits
 from lookalike.extractor import Extractor
 from lookalike.models.build import load_weights
 from lookalike.networks.blocks import reduced
+from lookalike.processes import divided
 
 
 class Classifier(nn.Module):
@@ -84,13 +86,21 @@ def shifted(x: Tensor, most: int) -> Tensor:
     return padded.gather(3, columns.expand(-1, padded.shape[1], height, -1))
 
 
-@torch.inference_mode()
-def extract(classifier: Classifier, images: NDArray[Any], *, batch_size: int) -> Iterator[NDArray[np.float32]]:
-    """Features of images `[N, C, H, W]` on the grid, a batch at a time."""
+def extract(
+    classifier: Classifier, images: NDArray[Any], *, batch_size: int, processes: int = 1
+) -> Iterator[NDArray[np.float32]]:
+    """Features of images `[N, C, H, W]` on the grid, a batch at a time; several processes share the batches."""
     classifier.eval()
-    for start in range(0, len(images), batch_size):
-        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size]))
-        yield classifier(batch.to(classifier.units.scale.device)).float().cpu().numpy()
+    one = functools.partial(extract_batch, classifier, images, batch_size)
+    yield from divided(one, range(-(-len(images) // batch_size)), processes=processes)
+
+
+@torch.inference_mode()
+def extract_batch(classifier: Classifier, images: NDArray[Any], batch_size: int, number: int) -> NDArray[np.float32]:
+    """Features of a batch of images."""
+    batch = torch.from_numpy(np.ascontiguousarray(images[number * batch_size : (number + 1) * batch_size]))
+    features: NDArray[np.float32] = classifier(batch.to(classifier.units.scale.device)).float().cpu().numpy()
+    return features
 
 
 def digest(state: dict[str, Tensor]) -> str:
@@ -115,9 +125,9 @@ def load(record: dict[str, Any], domain: Domain, folder: Path) -> Classifier:
     return classifier
 
 
-def features_of(extractor: Extractor, values: NDArray[Any], *, batch_size: int) -> NDArray[Any]:
-    """What values `[N, *shape]` are compared by `[N, D]`."""
+def features_of(extractor: Extractor, values: NDArray[Any], *, batch_size: int, processes: int = 1) -> NDArray[Any]:
+    """What values `[N, *shape]` are compared by `[N, D]`; several processes share the batches."""
     if extractor.is_identity:
         return values
     classifier = load(extractor.record, extractor.prepared.domain, extractor.folder)
-    return np.concatenate(list(extract(classifier, values, batch_size=batch_size)))
+    return np.concatenate(list(extract(classifier, values, batch_size=batch_size, processes=processes)))

@@ -1,5 +1,6 @@
 """Draws samples from any family, a batch at a time, and keeps them on the data's own grid."""
 
+import functools
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.core.progress import progress
+from lookalike.processes import divided
 
 KEPT = 10_000
 """Samples that stay in memory: more than a picture shows."""
@@ -42,10 +44,17 @@ def draw_classes(model: Any, n: int, *, seed: int) -> NDArray[np.int64] | None:
     classes = getattr(model, "classes", None)
     if classes is None:
         return None
-    # Not the seed of `draw`: the same random numbers would go into the classes and into their samples.
-    torch.manual_seed(2**32 + seed)
+    torch.manual_seed(stream(seed, 0))
     numbers: NDArray[np.int64] = classes.draw(n).cpu().numpy()
     return numbers
+
+
+def stream(seed: int, number: int) -> int:
+    """The seed of one of many streams of random numbers that have nothing to do with each other.
+
+    Of 32 bits: of more, torch's generator on a CPU looks at the lower 32 alone.
+    """
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def draw(
@@ -57,21 +66,29 @@ def draw(
     seed: int,
     settings: dict[str, Any],
     labels: NDArray[np.int64] | None = None,
+    processes: int = 1,
 ) -> NDArray[Any]:
     """Values `[samples, *shape]` drawn from a model; only one batch at a time is in the model's hands.
 
-    A conditional model is told class numbers `labels` `[samples]`, or draws its own.
+    A conditional model is told class numbers `labels` `[samples]`, or draws its own. Several processes share the
+    batches; the values are those that one draws.
 
     Raises:
         UserError: the model left its domain's shape or grid.
     """
     batches = draw_batches(
-        model, domain, samples=samples, batch_size=batch_size, seed=seed, settings=settings, labels=labels
+        model,
+        domain,
+        samples=samples,
+        batch_size=batch_size,
+        seed=seed,
+        settings=settings,
+        labels=labels,
+        processes=processes,
     )
     return np.concatenate(list(batches))
 
 
-@torch.inference_mode()
 def draw_batches(
     model: Any,
     domain: Domain,
@@ -81,19 +98,47 @@ def draw_batches(
     seed: int,
     settings: dict[str, Any],
     labels: NDArray[np.int64] | None = None,
+    processes: int = 1,
 ) -> Iterator[NDArray[Any]]:
     """What `draw` returns, a batch at a time."""
-    torch.manual_seed(seed)
-    with progress(range(0, samples, batch_size), "sampling", unit="batch") as starts:
-        for start in starts:
-            count = min(batch_size, samples - start)
-            told = {} if labels is None else {"labels": torch.from_numpy(labels[start : start + count])}
-            grid = model.sample(count, **told, **settings)
-            if tuple(grid.shape) != (count, *domain.shape) or grid.is_floating_point():
-                raise UserError(f"{type(model).__name__} sampled {grid.dtype} of shape {tuple(grid.shape)}")
-            if grid.min() < 0 or grid.max() >= domain.levels:
-                raise UserError(f"{type(model).__name__} sampled outside the grid of {domain.levels} levels")
-            yield domain.to_values(grid.cpu().numpy())
+    one = functools.partial(
+        draw_batch,
+        model,
+        domain,
+        samples=samples,
+        batch_size=batch_size,
+        seed=seed,
+        settings=settings,
+        labels=labels,
+    )
+    numbers = range(-(-samples // batch_size))
+    with progress(divided(one, numbers, processes=processes), "sampling", total=len(numbers), unit="batch") as batches:
+        yield from batches
+
+
+@torch.inference_mode()
+def draw_batch(
+    model: Any,
+    domain: Domain,
+    number: int,
+    *,
+    samples: int,
+    batch_size: int,
+    seed: int,
+    settings: dict[str, Any],
+    labels: NDArray[np.int64] | None,
+) -> NDArray[Any]:
+    """Batch `number` of what `draw` returns, from random numbers of its own."""
+    torch.manual_seed(stream(seed, 1 + number))
+    start = number * batch_size
+    count = min(batch_size, samples - start)
+    told = {} if labels is None else {"labels": torch.from_numpy(labels[start : start + count])}
+    grid = model.sample(count, **told, **settings)
+    if tuple(grid.shape) != (count, *domain.shape) or grid.is_floating_point():
+        raise UserError(f"{type(model).__name__} sampled {grid.dtype} of shape {tuple(grid.shape)}")
+    if grid.min() < 0 or grid.max() >= domain.levels:
+        raise UserError(f"{type(model).__name__} sampled outside the grid of {domain.levels} levels")
+    return domain.to_values(grid.cpu().numpy())
 
 
 def save_samples(

@@ -94,8 +94,10 @@ class Trainer(Strict):
     """Where and how training runs."""
 
     accelerator: Literal["cpu", "gpu", "auto"]
-    devices: Literal[1]
-    """One process trains; several would need their batches divided."""
+    devices: PositiveInt
+    """Processes, with a GPU each where there are GPUs: batches are divided between them."""
+    compile: bool
+    """Whether training runs code that is generated for the model and this machine."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     threads: PositiveInt | None
     checks: PositiveInt

@@ -30,13 +30,15 @@ def build(section: Section, domain: Domain, *, seed: int) -> Any:
     return family(domain=domain, **arguments)
 
 
-def set_threads(threads: int | None) -> None:
-    """Let torch use as many threads as are asked for; its own choice is one a core.
+def set_threads(threads: int | None, *, processes: int = 1) -> None:
+    """Let torch use as many threads as are asked for in each process; by default the cores are divided among these.
 
     Raises:
         UserError: more than there are cores.
     """
     if threads is None:
+        if processes > 1:
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
         return
     if threads > (cores := os.cpu_count() or 1):
         raise UserError(f"trainer.threads={threads}: there are {cores} cores")

@@ -20,7 +20,7 @@ from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.data import SPLITS, Prepared, Raw, bars, checkerboard, gaussian, hills
 from lookalike.data.prepare import write
-from lookalike.evaluation import against_truth, density_curve, impossible, likelihoods
+from lookalike.evaluation import against_truth, impossible, likelihoods, over_grid
 from lookalike.fingerprint import closure
 from lookalike.metrics import Score
 from lookalike.models.build import build
@@ -414,8 +414,6 @@ def floor(
         torch.manual_seed(0)
         model.fit(torch.from_numpy(np.array(prepared.grid("train"))))
         _, details = likelihoods(model, prepared, split="test", settings={}, points=POINTS, batch_size=500)
-        if prepared.domain.dimensions == 1:
-            details |= density_curve(model, prepared.domain, settings={}, batch_size=500)
         return model, prepared, details, model.sample(1000).numpy().astype(prepared.grid("test").dtype)
 
     return make
@@ -426,9 +424,11 @@ def test_a_cell_is_as_far_from_the_truth_as_dependence_is_strong(data: str, floo
     known = truth.known(READERS[data])
     assert known is not None
     model, prepared, details, samples = floor(data)
+    everywhere = over_grid(model, prepared, settings={}, points=POINTS, batch_size=500)
     found = against_truth(
-        model, prepared, details, samples, log_prob=known, split="test", settings={}, points=POINTS, batch_size=500
-    )
+        model, prepared, details, samples, log_prob=known, split="test", everywhere=everywhere, settings={},
+        points=POINTS, batch_size=500,
+    )  # fmt: skip
     kl, total = found["kl"], found["total_variation"]
     assert -4 * kl["standard_error"] < kl["value"] - FLOORS[data] < 4 * kl["standard_error"] + 0.05 + FLOORS[data] / 20
     assert (kl["points"], kl["of"], kl["kind"]) == (2000, 10_000, "exact")
@@ -454,9 +454,11 @@ def test_a_bound_and_a_cost_change_what_is_said_of_the_truth(floor: Any, monkeyp
     model, prepared, details, samples = floor("ring")
     model.likelihood_kind = "lower bound"
     monkeypatch.setattr(evaluation, "operations_per_point", lambda *_: 1e6)
+    everywhere = over_grid(model, prepared, settings={}, points=POINTS, batch_size=500)
     found = against_truth(
-        model, prepared, details, samples, log_prob=known, split="test", settings={}, points=POINTS, batch_size=500
-    )
+        model, prepared, details, samples, log_prob=known, split="test", everywhere=everywhere, settings={},
+        points=POINTS, batch_size=500,
+    )  # fmt: skip
     assert {name: entry["kind"] for name, entry in found.items()} == {
         "kl": "lower bound", "total_variation": "lower bound", "kl_reverse": "at least"
     }  # fmt: skip

@@ -20,7 +20,9 @@ from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.data import SPLITS, Prepared, Raw, bars, checkerboard, gaussian, hills
 from lookalike.data.prepare import write
+from lookalike.distances import compare_and_part
 from lookalike.evaluation import against_truth, impossible, likelihoods, over_grid
+from lookalike.extractor import Extractor, save_identity
 from lookalike.fingerprint import closure
 from lookalike.metrics import Score
 from lookalike.models.build import build
@@ -506,3 +508,29 @@ def test_a_family_learns_the_moons_and_the_floor_of_dependence_does_not(
         samples = model.sample(3000).numpy()
     backward = truth.reverse_kl(log_prob(reader, samples), log_q(model, samples))
     assert -3 * backward.error < backward.value < 0.3
+
+
+# Modes that are missed
+
+
+def test_a_mode_that_samples_lack_is_named_by_the_nearest_training_points(raws: dict[str, Raw], tmp_path: Path) -> None:
+    raw = raws["ring"]
+    few = {"train": 4000, "validation": 500, "test": 1000}
+    cut = dataclasses.replace(
+        raw,
+        values={split: raw.values[split][:count] for split, count in few.items()},
+        labels={split: raw.labels[split][:count] for split, count in few.items()},
+    )
+    write(cut, tmp_path)
+    prepared = Prepared(tmp_path)
+    save_identity(tmp_path, prepared)
+    samples = raw.values["train"][4000:8000]
+    kept = samples[raw.labels["train"][4000:8000] != 3]
+    entries, rows = compare_and_part(kept, Extractor(tmp_path, prepared))
+    assert entries["class_gap"]["short"] == ["3"]
+    assert entries["class_gap"]["class"] == "3"
+    assert entries["class_distance"]["counts"][3] == 0
+    assert entries["class_distance"]["value"] == pytest.approx(1 / 8, abs=0.03)
+    assert entries["class_distance"]["classes_by"] == "the nearest training point"
+    assert set(prepared.labels("test")[rows["missed_rows"]]) == {3}
+    assert len(rows["made_up_rows"]) == 64

@@ -96,6 +96,7 @@ def test_every_declared_file_of_code_is_imported_by_a_cell_of_its_stage(
         paths = {path.relative_to(ROOT) for path in sources if path} | {Path(f"pipelines/{stage_name(name)}.py")}
         used[stage_name(name)] |= {str(part) for path in paths for part in (path, *path.parents)}
         declared[stage_name(name)] |= code_deps(stage)
+    used["compare"].add("src/lookalike/models")  # cards quote what families say of themselves
     assert not {name: more for name in declared if (more := declared[name] - used[name])}
 
 

@@ -6,7 +6,9 @@ A family has the same mark in all panels of a data set, and its name beside them
 import dataclasses
 import itertools
 from functools import partial
-from typing import Any
+from typing import Any, Literal
+
+import matplotlib.ticker
 
 from lookalike.report import style
 from lookalike.report.cells import Entry, Row, Table
@@ -46,15 +48,60 @@ def looks(table: Table) -> dict[str, dict[str, Any]]:
 
 
 def draw_points(axes: Any, points: list[Point]) -> None:
-    """Hollow marks with bars of two standard errors, and the names of all beside the panel."""
+    """Hollow marks with bars of two standard errors, and the names of all beside the panel.
+
+    Those that lie beyond the axes' limits are named so: set limits first.
+    """
+    (left, right), (low, high) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
     for point in points:
+        inside = left <= point.x["value"] <= right and low <= point.y["value"] <= high
         bars = {"xerr": 2 * (point.x.get("error") or 0), "yerr": 2 * (point.y.get("error") or 0)}
         hollow = {"mfc": "none", "mew": 1.3, "ms": 6, "elinewidth": 0.9, "capsize": 0, "ls": "none"}
-        axes.errorbar(point.x["value"], point.y["value"], **(hollow | point.look), **bars, label=point.name)
+        axes.errorbar(
+            point.x["value"],
+            point.y["value"],
+            **(hollow | point.look),
+            **bars,
+            label=point.name if inside else f"{point.name} (off)",
+        )
     handles, labels = axes.get_legend_handles_labels()
+    marks = [getattr(handle, "lines", [handle])[0] for handle in handles]  # without their bars
     beside = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0, "handlelength": 1.0}
-    # The marks alone, without their bars.
-    axes.legend([handle[0] for handle in handles], labels, labelspacing=0.35, **beside)
+    axes.legend(marks, labels, labelspacing=0.35, **beside)
+
+
+def end_of(values: list[float]) -> float:
+    """Where an axis ends on its worse side: at the last value before a gap of thrice what lies before it, if any.
+
+    A family that is that far off, as a floor may be, would leave the others no room. Two thirds are shown at least,
+    and three.
+    """
+    rising = sorted(values)
+    for i in range(max(3, -(-2 * len(rising) // 3)) - 1, len(rising) - 1):
+        if rising[i + 1] - rising[i] > 3 * (rising[i] - rising[0]) > 0:
+            return rising[i]
+    return rising[-1]
+
+
+def fit(axes: Any, which: Literal["x", "y"], entries: list[Entry], *, whole: bool = False) -> None:
+    """Let an axis hold numbers and their bars, all or but for those beyond its end; logarithmic if they need that."""
+    end = (max if whole else end_of)([entry["value"] for entry in entries])
+    shown = [entry for entry in entries if entry["value"] <= end]
+    values = [entry["value"] for entry in shown]
+    if is_wide(values):
+        getattr(axes, f"set_{which}scale")("log")
+        axis = getattr(axes, f"{which}axis")
+        axis.set_major_locator(matplotlib.ticker.LogLocator(numticks=6))
+        axis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+        low, high = min(values) / 1.6, max(values) * 1.6
+    else:
+        bars = [2 * (entry.get("error") or 0) for entry in shown]
+        low = min(value - bar for value, bar in zip(values, bars, strict=True))
+        high = max(value + bar for value, bar in zip(values, bars, strict=True))
+        room = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+        low, high = low - room, high + room
+    getattr(axes, f"set_{which}lim")(low, high)
 
 
 def is_wide(values: list[float]) -> bool:
@@ -97,12 +144,12 @@ def called(row: Row, table: Table) -> str:
 
 def draw_fidelity(axes: Any, *, points: list[Point], up: str, across: str) -> None:
     """Both numbers from zero; density may lie above one."""
-    draw_points(axes, points)
     highest = max(1.0, *(point.y["value"] for point in points))
     axes.set_xlim(-0.05, 1.05)
     axes.set_ylim(-0.05 * highest, 1.08 * highest)
     axes.set_xlabel(f"{across}  (more of it there →)")
     axes.set_ylabel(f"{up}  (looks right →)")
+    draw_points(axes, points)
 
 
 # Likelihood against distance
@@ -120,10 +167,19 @@ def likelihood_panels(table: Table) -> dict[str, Draw]:
 def draw_likelihood(axes: Any, *, table: Table, metric: str) -> None:
     """Bits across and distance up; families without a likelihood in a strip of their own; a line for real data."""
     rows = [row for row in table.families if metric in row.metrics]
-    scored = [row.metrics[BITS]["value"] for row in rows if BITS in row.metrics]
-    low, high = min(scored), max(scored)
-    room = 0.06 * (high - low) or 0.1
-    strip = high + 4 * room
+    scored = [row.metrics[BITS] for row in rows if BITS in row.metrics]
+    bar = [table.real.metrics[metric]] if metric in table.real.metrics else []
+    fit(axes, "x", scored)
+    fit(axes, "y", [*(row.metrics[metric] for row in rows), *bar])
+    if bar:
+        axes.axhline(bar[0]["value"], color=style.BAR, lw=1.2, ls=(0, (4, 3)), label="real data")
+    left, right = axes.get_xlim()
+    strip = right + 0.06 * (right - left)
+    if len(scored) < len(rows):
+        axes.axvline(right, color=style.RULE, lw=0.8)
+        axes.set_xlim(left, strip + strip - right)
+        at = {"transform": axes.get_xaxis_transform(), "ha": "right", "va": "bottom", "color": style.MUTED}
+        axes.text(axes.get_xlim()[1], 1.02, "no likelihood", **at)
     points = [
         Point(
             name=SIGNS[row.metrics[BITS]["kind"]] + row.model if BITS in row.metrics else row.model,
@@ -134,22 +190,6 @@ def draw_likelihood(axes: Any, *, table: Table, metric: str) -> None:
         for row in rows
     ]
     draw_points(axes, points)
-    right = high + room
-    if len(scored) < len(rows):
-        right = strip + 2 * room
-        axes.axvline(high + 2 * room, color=style.RULE, lw=0.8)
-        at = {"transform": axes.get_xaxis_transform(), "ha": "right", "va": "bottom", "color": style.MUTED}
-        axes.text(right, 1.02, "no likelihood", **at)
-    values = [row.metrics[metric]["value"] for row in rows]
-    if metric in table.real.metrics:
-        bar = table.real.metrics[metric]["value"]
-        values.append(bar)
-        axes.axhline(bar, color=style.BAR, lw=1.2, ls=(0, (4, 3)))
-        at = {"transform": axes.get_yaxis_transform(), "ha": "left", "va": "bottom", "color": style.BAR}
-        axes.text(0.02, bar, "real data", **at)
-    if is_wide(values):
-        axes.set_yscale("log")
-    axes.set_xlim(low - room, right)
     unit = next(row.metrics[BITS].get("unit") for row in rows if BITS in row.metrics)
     axes.set_xlabel(f"{unit or title_of(BITS, table)}  (← better)")
     axes.set_ylabel(f"{title_of(metric, table)}  (← better)")
@@ -212,22 +252,17 @@ def draw_cost(axes: Any, *, points: list[Point], title: str, cost: str) -> None:
     """
     places = {p.name: (p.x["value"], p.y["value"]) for p in points if p.name != COPIES}
     best = front(places)
+    fit(axes, "x", [point.x for point in points], whole=True)
+    fit(axes, "y", [point.y for point in points])
     filled = {"mfc": style.MODEL}
     draw_points(axes, [dataclasses.replace(p, look=p.look | (filled if p.name in best else {})) for p in points])
-    across, up = [p.x["value"] for p in points], [p.y["value"] for p in points]
-    if is_wide(up):
-        axes.set_yscale("log")
-    if is_wide(across):
-        axes.set_xscale("log")
-    axes.margins(0.08)
-    left, right = axes.get_xlim()
+    (left, right), (low, top) = axes.get_xlim(), axes.get_ylim()
     xs, ys = zip(*(places[name] for name in best), strict=True)
-    top = axes.get_ylim()[1]
     # Down to the first, in steps to the last, and on from there: what lies on the far side of it was not reached.
     line = {"where": "post", "color": style.MUTED, "lw": 1.0, "ls": (0, (2, 2)), "zorder": 1}
-    axes.step([xs[0], *xs, right], [top, *ys, ys[-1]], **line)
+    axes.step([xs[0], *xs, right], [max(top, ys[0]), *ys, ys[-1]], **line)
     axes.set_xlim(left, right)
-    axes.set_ylim(top=top)
+    axes.set_ylim(low, top)
     what = "seconds of training" if cost == "training" else f"seconds for {THOUSAND:,} samples"
     axes.set_xlabel(f"{what}  (← better)")
     axes.set_ylabel(f"{title}  (← better)")

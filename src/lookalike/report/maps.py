@@ -135,7 +135,8 @@ def places(shown: Map, table: Table, *, dimension: int) -> Floats:
     """Values in the middle of each square along a dimension."""
     domain = table.prepared.domain
     low, step = both(domain.low)[dimension], both(domain.step)[dimension]
-    middles: Floats = low + step * (shown.side * np.arange(len(shown.shares)) + (shown.side - 1) / 2)
+    numbers = np.arange(len(shown.shares), dtype=np.float64)
+    middles: Floats = low + step * (shown.side * numbers + (shown.side - 1) / 2)
     return middles
 
 
@@ -161,7 +162,8 @@ def region_levels(shares: Floats) -> list[float]:
 def blurred(shares: Floats) -> Floats:
     """A histogram under a normal kernel of one square's width: what a few thousand points can show."""
     kernel = np.exp(-0.5 * np.arange(-3, 4) ** 2)
-    kernel = kernel / kernel.sum()
-    for axis in (0, 1):
-        shares = np.apply_along_axis(np.convolve, axis, shares, kernel, mode="same").astype(np.float64)
-    return shares
+    width = len(shares)
+    # What the kernel lays on every square of a line, beyond whose ends nothing is.
+    spread = sum(np.eye(width, k=offset) * weight for offset, weight in zip(range(-3, 4), kernel, strict=True))
+    smooth: Floats = np.asarray(spread) @ shares @ np.asarray(spread) / kernel.sum() ** 2
+    return smooth

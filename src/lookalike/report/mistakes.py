@@ -6,7 +6,7 @@ Every sentence is of a number in `metrics.json` that differs from what is right 
 import math
 
 from lookalike.report.cells import Entry, Row, Table
-from lookalike.report.leaderboard import BITS, caught, describe
+from lookalike.report.leaderboard import BITS, DISTANCES, METRICS, caught, describe
 
 Metrics = dict[str, Entry]
 
@@ -19,6 +19,7 @@ def mistakes(table: Table) -> dict[str, list[str]]:
     copies = dict(caught(table))
     return {
         row.model: [
+            *told_apart(row, table.real.metrics),
             *missing(row, table.real.metrics),
             *made_up(row, table.real.metrics),
             *unevenly(row, table.real.metrics),
@@ -33,13 +34,26 @@ def less(entry: Entry, bar: Entry | None) -> bool:
     if bar is None:
         return False
     error = math.hypot(entry.get("error") or 0, bar.get("error") or 0)
-    return bool(bar["value"] - entry["value"] > 2 * error)
+    return bool(bar["value"] - entry["value"] > max(2 * error, 1e-9 * abs(bar["value"])))
 
 
 def per_cent(entry: Entry, *, rest: bool = False) -> str:
     """A share or what is left of it, with its error, in per cent."""
     value = 1 - entry["value"] if rest else entry["value"]
     return f"{describe({'value': 100 * value, 'error': 100 * (entry.get('error') or 0)})} %"
+
+
+def told_apart(row: Row, real: Metrics) -> list[str]:
+    """Whether its samples as a whole are farther from test data than real data are, and how often they are told."""
+    found = []
+    name = next((name for name in DISTANCES if name in row.metrics), None)
+    accuracy = row.metrics.get("classifier_accuracy")
+    if name and (bar := real.get(name)) and less(bar, row.metrics[name]):
+        title = next(metric.title for metric in METRICS if metric.name == name)
+        found.append(f"{title} {describe(row.metrics[name])}, that of real data {describe(bar)}.")
+    if accuracy and (bar := real.get("classifier_accuracy")) and less(bar, accuracy):
+        found.append(f"A classifier is right on {per_cent(accuracy)} of samples and test data, where 50 % is chance.")
+    return found
 
 
 def missing(row: Row, real: Metrics) -> list[str]:

@@ -515,7 +515,7 @@ def test_a_family_learns_the_moons_and_the_floor_of_dependence_does_not(
 
 def test_a_mode_that_samples_lack_is_named_by_the_nearest_training_points(raws: dict[str, Raw], tmp_path: Path) -> None:
     raw = raws["ring"]
-    few = {"train": 4000, "validation": 500, "test": 1000}
+    few: dict[Split, int] = {"train": 4000, "validation": 500, "test": 1000}
     cut = dataclasses.replace(
         raw,
         values={split: raw.values[split][:count] for split, count in few.items()},

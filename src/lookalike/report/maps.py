@@ -147,7 +147,8 @@ def frame(axes: Any, table: Table) -> None:
     room = 0.1 * np.maximum(high - low, both(table.prepared.domain.step))
     axes.set_xlim(low[0] - room[0], high[0] + room[0])
     axes.set_ylim(low[1] - room[1], high[1] + room[1])
-    axes.locator_params(nbins=5)
+    axes.locator_params(nbins=4)
+    axes.tick_params(labelsize=10)  # two stand side by side on a phone
 
 
 def region_levels(shares: Floats) -> list[float]:

@@ -18,7 +18,7 @@ from lookalike import evaluation, truth
 from lookalike.core.config import ROOT, Config, LikelihoodPoints, arguments_of, choices, compose, target
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
-from lookalike.data import SPLITS, Prepared, Raw, bars, checkerboard, gaussian, hills
+from lookalike.data import SPLITS, Prepared, Raw, Split, bars, checkerboard, gaussian, hills
 from lookalike.data.prepare import write
 from lookalike.distances import compare_and_part
 from lookalike.evaluation import against_truth, impossible, likelihoods, over_grid

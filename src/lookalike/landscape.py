@@ -47,5 +47,5 @@ def block(levels: int) -> int:
 
 def true_landscape(domain: Domain, reader: dict[str, Any]) -> dict[str, NDArray[Any]]:
     """What is drawn of the distribution that a configured reader draws from; nothing where it isn't known."""
-    log_prob = truth.known(reader) if has_one(domain) else None
-    return {} if log_prob is None else landscape(domain, log_prob(truth.whole_grid(domain)))
+    log_prob = truth.known(reader)
+    return landscape(domain, log_prob(truth.whole_grid(domain))) if log_prob and has_one(domain) else {}

@@ -178,10 +178,11 @@ def about(table: Table) -> str:
 
 
 def tiles(table: Table) -> list[dict[str, str]]:
-    """The data set's headline: fewest bits, closest samples, what real data reach."""
+    """The data set's headline: fewest bits, nearest to a known truth, closest samples, what real data reach."""
     found = []
-    for title, names in (("Fewest bits", (BITS,)), ("Closest samples", DISTANCES)):
-        metric = next((m for m in shown_metrics(table) if m.name in names), None)
+    questions = (("Fewest bits", (BITS,)), ("Nearest to the truth", ("kl",)), ("Closest samples", DISTANCES))
+    for title, names in questions:
+        metric = next((m for m in [*shown_metrics(table), *present(table, TRUTH)] if m.name in names), None)
         first = winners(table, metric) if metric else []
         if metric and first:
             best = next(row for row in table.families if row.model == first[0]).metrics[metric.name]

@@ -8,12 +8,10 @@ import itertools
 from functools import partial
 from typing import Any, Literal
 
-import matplotlib.ticker
-
 from lookalike.report import style
 from lookalike.report.cells import Entry, Row, Table
 from lookalike.report.leaderboard import BITS, COPIES, DISTANCES, SIGNS, TABLES, shown_metrics
-from lookalike.report.panels import Draw
+from lookalike.report.panels import Draw, is_wide, logarithmic
 
 SHAPES = "osD^vPXphd<>8H"
 """A shape a family."""
@@ -89,11 +87,7 @@ def fit(axes: Any, which: Literal["x", "y"], entries: list[Entry], *, whole: boo
     shown = [entry for entry in entries if entry["value"] <= end]
     values = [entry["value"] for entry in shown]
     if is_wide(values):
-        getattr(axes, f"set_{which}scale")("log")
-        axis = getattr(axes, f"{which}axis")
-        axis.set_major_locator(matplotlib.ticker.LogLocator(numticks=6))
-        axis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+        logarithmic(axes, which, values)
         low, high = min(values) / 1.6, max(values) * 1.6
     else:
         bars = [2 * (entry.get("error") or 0) for entry in shown]
@@ -102,11 +96,6 @@ def fit(axes: Any, which: Literal["x", "y"], entries: list[Entry], *, whole: boo
         room = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
         low, high = low - room, high + room
     getattr(axes, f"set_{which}lim")(low, high)
-
-
-def is_wide(values: list[float]) -> bool:
-    """Whether values are so far apart that only a logarithmic axis shows them all."""
-    return min(values) > 0 and max(values) > 10 * min(values)
 
 
 def distance_of(table: Table) -> str | None:

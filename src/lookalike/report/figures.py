@@ -16,7 +16,7 @@ from lookalike.report.clouds import CLOUD, fidelity_panels, likelihood_panels
 from lookalike.report.densities import density_panels
 from lookalike.report.leaderboard import Metric, rank
 from lookalike.report.maps import MAP, contour_panels, map_panels
-from lookalike.report.panels import PANEL, Draw, legend_above, sheet
+from lookalike.report.panels import PANEL, Draw, is_wide, legend_above, logarithmic, sheet
 
 SHOWN, COLUMNS = 40, 8
 """Images of a sample grid, and images in its row."""
@@ -113,8 +113,8 @@ def draw_scores(axes: Any, *, rows: list[Row], real: Row, metric: Metric) -> Non
         axes.axvline(bar, color=style.BAR, lw=1.2, ls=(0, (4, 3)))
         at = {"transform": axes.get_xaxis_transform(), "va": "bottom", "color": style.BAR}
         axes.text(bar, 1.02, "real data", ha="center", **at)
-    if min(values) > 0 and max(values) > 10 * min(values):
-        axes.set_xscale("log")
+    if is_wide(values):
+        logarithmic(axes, "x", values)
     axes.margins(x=0.08)
     axes.set_yticks(range(len(rows)), [row.model for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)

@@ -6,6 +6,7 @@ from lookalike.core.stage import Cell, Cost, run, writing
 from lookalike.data import Prepared
 from lookalike.distances import score_real
 from lookalike.extractor import Extractor
+from lookalike.landscape import true_landscape
 from lookalike.pictures import save_picture
 
 
@@ -18,7 +19,7 @@ def main(config: Config) -> None:
             values, metrics, details = score_real(prepared, extractor, count=config.budget.samples)
         write_json(folder / "metrics.json", metrics)
         save_arrays(folder / "samples.npz", {"samples": values})
-        save_arrays(folder / "details.npz", details)
+        save_arrays(folder / "details.npz", details | true_landscape(prepared.domain, config.data.reader))
         save_picture(values, prepared.domain, folder / "samples.png", title=f"{prepared.domain.name}: real data")
         cost.save(folder)
 

@@ -18,10 +18,12 @@ from lookalike import evaluation, truth
 from lookalike.core.config import ROOT, Config, LikelihoodPoints, arguments_of, choices, compose, target
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
-from lookalike.data import SPLITS, Prepared, Raw, bars, checkerboard, gaussian, hills
+from lookalike.data import SPLITS, Prepared, Raw, Split, bars, checkerboard, gaussian, hills
 from lookalike.data.densities import LINE, Grid
 from lookalike.data.prepare import write
-from lookalike.evaluation import against_truth, density_curve, impossible, likelihoods
+from lookalike.distances import compare_and_part
+from lookalike.evaluation import against_truth, impossible, likelihoods, over_grid
+from lookalike.extractor import Extractor, save_identity
 from lookalike.fingerprint import closure
 from lookalike.history import Silent
 from lookalike.metrics import Score
@@ -415,8 +417,6 @@ def floor(
         torch.manual_seed(0)
         model.fit(torch.from_numpy(np.array(prepared.grid("train"))))
         _, details = likelihoods(model, prepared, split="test", settings={}, points=POINTS, batch_size=500)
-        if prepared.domain.dimensions == 1:
-            details |= density_curve(model, prepared.domain, settings={}, batch_size=500)
         return model, prepared, details, model.sample(1000).numpy().astype(prepared.grid("test").dtype)
 
     return make
@@ -427,9 +427,11 @@ def test_a_cell_is_as_far_from_the_truth_as_dependence_is_strong(data: str, floo
     known = truth.known(READERS[data])
     assert known is not None
     model, prepared, details, samples = floor(data)
+    everywhere = over_grid(model, prepared, settings={}, points=POINTS, batch_size=500)
     found = against_truth(
-        model, prepared, details, samples, log_prob=known, split="test", settings={}, points=POINTS, batch_size=500
-    )
+        model, prepared, details, samples, log_prob=known, split="test", everywhere=everywhere, settings={},
+        points=POINTS, batch_size=500,
+    )  # fmt: skip
     kl, total = found["kl"], found["total_variation"]
     assert -4 * kl["standard_error"] < kl["value"] - FLOORS[data] < 4 * kl["standard_error"] + 0.05 + FLOORS[data] / 20
     assert (kl["points"], kl["of"], kl["kind"]) == (2000, 10_000, "exact")
@@ -455,9 +457,11 @@ def test_a_bound_and_a_cost_change_what_is_said_of_the_truth(floor: Any, monkeyp
     model, prepared, details, samples = floor("ring")
     model.likelihood_kind = "lower bound"
     monkeypatch.setattr(evaluation, "operations_per_point", lambda *_: 1e6)
+    everywhere = over_grid(model, prepared, settings={}, points=POINTS, batch_size=500)
     found = against_truth(
-        model, prepared, details, samples, log_prob=known, split="test", settings={}, points=POINTS, batch_size=500
-    )
+        model, prepared, details, samples, log_prob=known, split="test", everywhere=everywhere, settings={},
+        points=POINTS, batch_size=500,
+    )  # fmt: skip
     assert {name: entry["kind"] for name, entry in found.items()} == {
         "kl": "lower bound", "total_variation": "lower bound", "kl_reverse": "at least"
     }  # fmt: skip
@@ -505,3 +509,29 @@ def test_a_family_learns_the_moons_and_the_floor_of_dependence_does_not(
         samples = model.sample(3000).numpy()
     backward = truth.reverse_kl(log_prob(reader, samples), log_q(model, samples))
     assert -3 * backward.error < backward.value < 0.3
+
+
+# Modes that are missed
+
+
+def test_a_mode_that_samples_lack_is_named_by_the_nearest_training_points(raws: dict[str, Raw], tmp_path: Path) -> None:
+    raw = raws["ring"]
+    few: dict[Split, int] = {"train": 4000, "validation": 500, "test": 1000}
+    cut = dataclasses.replace(
+        raw,
+        values={split: raw.values[split][:count] for split, count in few.items()},
+        labels={split: raw.labels[split][:count] for split, count in few.items()},
+    )
+    write(cut, tmp_path)
+    prepared = Prepared(tmp_path)
+    save_identity(tmp_path, prepared)
+    samples = raw.values["train"][4000:8000]
+    kept = samples[raw.labels["train"][4000:8000] != 3]
+    entries, rows = compare_and_part(kept, Extractor(tmp_path, prepared))
+    assert entries["class_gap"]["short"] == ["3"]
+    assert entries["class_gap"]["class"] == "3"
+    assert entries["class_distance"]["counts"][3] == 0
+    assert entries["class_distance"]["value"] == pytest.approx(1 / 8, abs=0.03)
+    assert entries["class_distance"]["classes_by"] == "the nearest training point"
+    assert set(prepared.labels("test")[rows["missed_rows"]]) == {3}
+    assert len(rows["made_up_rows"]) == 64

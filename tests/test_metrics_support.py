@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 
 from lookalike.metrics import jackknife
 from lookalike.metrics.neighbours import COLUMNS, ROWS, nearest, squared_distances
-from lookalike.metrics.support import Support, support
+from lookalike.metrics.support import Support, in_radii, support, support_and_gaps
 
 Floats = NDArray[np.float64]
 
@@ -130,3 +130,34 @@ def test_errors_are_the_deviations_over_repeated_draws() -> None:
         deviation, reported = np.std([s.value for s in scores], ddof=1), np.mean([s.error for s in scores])
         # Of recall it is too large: balls that grow where others are left out count for more than they should.
         assert (0.7 < reported / deviation < 1.4) or (name == "recall" and 1 < reported / deviation < 2.5), name
+
+
+def test_the_largest_gaps_are_a_cluster_that_is_missed_and_one_that_is_made_up_not_outliers() -> None:
+    """Each set has a cluster of its own and an outlier; what they share is between."""
+    generator = np.random.default_rng(0)
+    shared, own = generator.normal(size=(2, 300, 2)), generator.normal(0, 0.1, size=(2, 60, 2))
+    far = [[0.0, 60.0]]
+    reference = np.concatenate([shared[0], own[0] + 20, far])
+    samples = np.concatenate([shared[1], own[1] - 20, far])
+    scores, gaps = support_and_gaps(samples, reference, k=5)
+    for ratios in gaps:
+        assert set(np.argsort(-ratios)[:60]) == set(range(300, 360))
+        assert ratios[360] == 0
+    assert scores == support(samples, reference, k=5)
+    assert scores.coverage.value == (gaps.missed < 1).mean()
+
+
+def test_gaps_are_distances_to_the_other_set_over_those_to_the_kth_of_the_own() -> None:
+    samples, reference = two_sets(ROWS + 40, COLUMNS + 30, 3)
+    gaps = support_and_gaps(samples, reference, k=4)[1]
+    across = cdist(samples, reference)
+    for ratios, near, own in (
+        (gaps.missed, across.min(axis=0), reference),
+        (gaps.made_up, across.min(axis=1), samples),
+    ):
+        radii = np.sort(cdist(own, own), axis=1)[:, 4]
+        np.testing.assert_allclose(ratios, near / radii, rtol=1e-6)
+
+
+def test_a_gap_from_an_empty_ball_is_infinite_and_none_is_no_gap() -> None:
+    assert in_radii(np.array([4.0, 1.0, 0.0]), np.array([1.0, 0.0, 0.0])).tolist() == [2.0, np.inf, 0.0]

@@ -119,6 +119,8 @@ def test_the_leaderboard_has_a_row_for_every_cell_and_for_real_data(smoke: Path)
                 assert board[data][model][name]["value"] == metrics[name]["value"]
     for name in ("leaderboard.csv", "leaderboard.md", "report.html"):
         assert (smoke / "results" / name).stat().st_size > 0
+    cards = {path.name for path in (smoke / "results" / "cards").iterdir()}
+    assert cards == {f"{data}-{model}.md" for data in DATA for model in MODELS}
 
 
 @pytest.mark.skipif(not (ROOT / "src/lookalike/tracking").is_dir(), reason="there is no tracking")

@@ -20,7 +20,7 @@ from lookalike.core.config import ROOT, choices
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.pictures import GAP
-from lookalike.report import figures, style
+from lookalike.report import clouds, densities, figures, style
 from lookalike.report.cells import REAL, Listed, Row, Table, read_listed, read_tables
 from lookalike.report.leaderboard import (
     BITS,
@@ -38,6 +38,7 @@ from lookalike.report.leaderboard import (
     rounded,
     to_markdown,
 )
+from lookalike.report.panels import Draw, panel
 from lookalike.report.results import save, show
 
 HEIGHTS = Domain(name="heights", kind="vector", shape=(1,), levels=1120, low=(0.0,), step=(0.1,), unit="inch",
@@ -473,7 +474,7 @@ def test_the_pipeline_file_of_this_project_can_be_read() -> None:
 
 def test_histogram_bins_never_have_a_recorded_value_on_an_edge() -> None:
     values = np.round(np.arange(560, 791) * 0.1, 1)
-    edges = figures.bins(values, step=0.1)
+    edges = densities.bins(values, step=0.1)
     assert np.diff(edges) == pytest.approx(1.0)
     assert np.abs(values[:, None] - edges).min() > 0.04
     counts = np.histogram(values, edges)[0]
@@ -501,7 +502,7 @@ def test_every_curve_of_a_family_with_two_objectives_is_read(copy: Path) -> None
         (copy / "heights" / "vae" / "train" / f"loss_{split}.csv").write_text("\n".join(lines) + "\n")
     table = read_tables(copy, Listed(data=["heights"], models=["vae"]))[0][0]
     assert list(table.families[0].curves["train"]) == ["generator", "critic"]
-    assert figures.panel(figures.loss_panels(table)["vae"]).count("training: critic") == 1
+    assert panel(figures.loss_panels(table)["vae"]).count("training: critic") == 1
 
 
 def test_samples_stand_above_the_training_images_nearest_to_them(tables: list[Table]) -> None:
@@ -521,18 +522,18 @@ def test_samples_stand_above_the_training_images_nearest_to_them(tables: list[Ta
 
 def test_every_family_has_a_mark_of_its_own_in_fidelity_and_diversity(tables: list[Table]) -> None:
     for table in tables:
-        panels = figures.fidelity_panels(table)
+        panels = clouds.fidelity_panels(table)
         assert list(panels) == ["Precision and recall", "Density and coverage"]
         for draw_panel in panels.values():
-            svg = figures.panel(draw_panel, size=figures.CLOUD)
+            svg = panel(draw_panel, size=clouds.CLOUD)
             assert all(f">{name}<" in svg for name in [*MODELS, "real data"])
-    assert len(set(figures.SHAPES)) == len(figures.SHAPES) >= len(choices("model"))
+    assert len(set(clouds.SHAPES)) == len(clouds.SHAPES) >= len(choices("model"))
 
 
-def boxes(draw_panel: figures.Draw) -> tuple[Any, Any, list[Any]]:
+def boxes(draw_panel: Draw) -> tuple[Any, Any, list[Any]]:
     """Places of a panel's axes and figure, and of the names beside it, in pixels."""
     with style.styled(text="none"):
-        figure = Figure(figsize=figures.CLOUD, layout="constrained")
+        figure = Figure(figsize=clouds.CLOUD, layout="constrained")
         axes = figure.add_subplot()
         draw_panel(axes)
         figure.draw_without_rendering()
@@ -545,7 +546,7 @@ def boxes(draw_panel: figures.Draw) -> tuple[Any, Any, list[Any]]:
 def test_names_beside_fidelity_and_diversity_overlap_with_nothing(tables: list[Table]) -> None:
     many = [dataclasses.replace(tables[1].families[0], model=name) for name in choices("model")]
     table = dataclasses.replace(tables[1], families=many)
-    for draw_panel in figures.fidelity_panels(table).values():
+    for draw_panel in clouds.fidelity_panels(table).values():
         frame, whole, names = boxes(draw_panel)
         assert len(names) == len(many) + 1
         assert not any(name.overlaps(frame) for name in names)

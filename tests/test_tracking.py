@@ -398,15 +398,17 @@ def test_the_report_is_kept_with_the_runs_that_it_is_about(tracked: Workspace, t
     cell, draft = tmp_path / "artifacts" / "heights" / "vae", tmp_path / "results-draft"
     (tmp_path / "artifacts" / "mnist").mkdir()
     (draft / "figures").mkdir(parents=True)
+    (draft / "cards").mkdir()
     scores = json.loads((cell / "evaluate" / "metrics.json").read_text())
     (draft / "leaderboard.json").write_text(json.dumps({"heights": {"vae": scores}}))
-    for name in ("report.html", "figures/all.svg", "figures/heights-vae.png", "figures/mnist-vae.png"):
+    figures = ("figures/all.svg", "figures/heights-vae.png", "figures/mnist-vae.png")
+    for name in ("report.html", *figures, "cards/heights-vae.md", "cards/heights-gan.md"):
         (draft / name).write_text(name)
     config = config_of(workspace.store, f"paths.artifacts={tmp_path / 'artifacts'}")
     views.record_report(config, draft)
     run = only(workspace.store)
     assert files(workspace.store, run, "report") == [
-        "report/figures/all.svg", "report/figures/heights-vae.png", "report/report.html"
+        "report/cards/heights-vae.md", "report/figures/all.svg", "report/figures/heights-vae.png", "report/report.html"
     ]  # fmt: skip
     draft.rename(tmp_path / "results")
     assert "up to date" in workspace.run("record").stdout

@@ -31,13 +31,25 @@ A_CELL = 60
 """Test points that each cell of the data-copying test has on average at least."""
 
 NEAREST = 64
-"""Samples whose nearest training points are kept, for a figure."""
+"""Samples and test points that are kept of each kind that a figure shows."""
 
 OF_MEAN = "samples, mean over them"
 
 
 def compare(features: NDArray[Any], extractor: Extractor, *, split: Split = "test") -> dict[str, Entry]:
+    """The entries alone of what `compare_and_part` gives."""
+    return compare_and_part(features, extractor, split=split)[0]
+
+
+def compare_and_part(
+    features: NDArray[Any], extractor: Extractor, *, split: Split = "test"
+) -> tuple[dict[str, Entry], Arrays]:
     """Distances of features `[N, D]` to those of the test set, or of another split, and tests of whether there is any.
+
+    Returns:
+        Entries by metric; the rows of the test points that are farthest from any sample, as `missed_rows`, and of the
+        samples that are farthest from any test point, as `made_up_rows`, both in radii of their own balls and farthest
+        first.
 
     Raises:
         UserError: too few samples or test points for an error of each.
@@ -52,10 +64,14 @@ def compare(features: NDArray[Any], extractor: Extractor, *, split: Split = "tes
     }
     if extractor.is_identity:
         own = compare_vectors(features, reference, protocol=protocol)
+        if extractor.prepared.domain.labels:
+            seen_by = protocol | {"classes_by": "the nearest training point"}
+            own |= compare_classes(features, reference, extractor=extractor, protocol=seen_by)
     else:
         own = compare_images(features, reference, extractor=extractor, protocol=protocol)
     domain = extractor.prepared.domain if extractor.is_identity else None
-    return own | compare_points(features, reference, domain=domain, protocol=protocol)
+    shared, farthest = compare_points(features, reference, domain=domain, protocol=protocol)
+    return own | shared, farthest
 
 
 def named(extractor: Extractor) -> Entry:
@@ -126,8 +142,10 @@ def dequantized(values: NDArray[Any], domain: Domain, *, seed: int) -> NDArray[A
 
 def compare_points(
     features: NDArray[Any], reference: NDArray[Any], *, domain: Domain | None, protocol: Entry
-) -> dict[str, Entry]:
+) -> tuple[dict[str, Entry], Arrays]:
     """Fidelity, diversity and two-sample tests of any points `[N, D]` against those of the test set `[M, D]`.
+
+    And the rows of those where the two sets part, by which of the sets they are of.
 
     Args:
         domain: whose grid the points lie on; None for features, which lie on none.
@@ -136,7 +154,7 @@ def compare_points(
     from lookalike.metrics.classifier import classifier_test
     from lookalike.metrics.energy import energy_distance
     from lookalike.metrics.pairs import BINS, PERMUTATIONS
-    from lookalike.metrics.support import support
+    from lookalike.metrics.support import support_and_gaps
 
     left_out = "samples, jackknife over 20 groups"
     error_of = {"precision": OF_MEAN, "density": OF_MEAN}
@@ -145,14 +163,16 @@ def compare_points(
     if domain is not None:
         points, against = dequantized(features, domain, seed=0), dequantized(reference, domain, seed=1)
         settings["dequantized"] = "uniformly over a grid step"
+    scores, gaps = support_and_gaps(points, against, k=NEIGHBOURS)
+    farthest = {f"{name}_rows": np.argsort(-far, kind="stable")[:NEAREST] for name, far in gaps._asdict().items()}
     found = {
         name: entry(score, protocol, error_of=error_of.get(name, left_out), settings=settings)
-        for name, score in support(points, against, k=NEIGHBOURS)._asdict().items()
+        for name, score in scores._asdict().items()
     }
     found["nearest_sample_distance"]["settings"] = {k: v for k, v in settings.items() if k != "neighbours"}
     smaller = min(len(features), len(reference))
     lines = 1 if features.shape[1] == 1 else sliced.DIRECTIONS
-    return found | {
+    found |= {
         "classifier_accuracy": entry(
             classifier_test(features, reference),
             protocol,
@@ -172,6 +192,7 @@ def compare_points(
             settings={"directions": lines, "permutations": sliced.PERMUTATIONS},
         ),
     }
+    return found, farthest
 
 
 def compare_classes(
@@ -180,7 +201,8 @@ def compare_classes(
     """How the classes of samples are shared out, against the test images.
 
     Both are counted as the classifier sees them, from features `[N, D]` and `[M, D]`, rather than the test images by
-    their labels: what it takes for another class it does so on both sides.
+    their labels: what it takes for another class it does so on both sides. Of vectors the classifier is the nearest
+    training point.
     """
     from lookalike.metrics.classes import BOOTSTRAPS, class_distance, class_gap, differences
 
@@ -208,9 +230,21 @@ def compare_classes(
 
 
 def class_counts(features: NDArray[Any], extractor: Extractor) -> NDArray[np.int64]:
-    """How many of features `[N, D]` the extractor's own last layer takes for each class."""
-    seen = class_logits(features, extractor).argmax(axis=1)
+    """How many of features `[N, D]` are taken for each class, by the extractor or the nearest neighbour."""
+    seen = nearest_labels(features, extractor) if extractor.is_identity else class_logits(features, extractor).argmax(1)
     return np.bincount(seen, minlength=len(extractor.prepared.domain.labels))
+
+
+def nearest_labels(values: NDArray[Any], extractor: Extractor) -> NDArray[Any]:
+    """Class numbers of the training points nearest to values `[N, D]`."""
+    from scipy.spatial import KDTree
+
+    training = extractor.training()
+    labels = np.asarray(extractor.prepared.labels("train"))[training.rows]
+    # A balanced tree takes minutes where many points are the same.
+    tree = KDTree(training.points, balanced_tree=False, compact_nodes=False)
+    found: NDArray[Any] = labels[tree.query(values)[1]]
+    return found
 
 
 def class_logits(features: NDArray[Any], extractor: Extractor) -> NDArray[Any]:
@@ -310,5 +344,7 @@ def score_real(
     if len(values) < count and extractor.is_identity:
         values = np.concatenate([values, prepared.values("train")[: count - len(values)]])
         features, source = values, "validation and train"
-    entries = {name: scored | {"source": source} for name, scored in compare(features, extractor).items()}
-    return values, entries | {name: scored | {"source": held_out} for name, scored in new.items()}, details
+    close, farthest = compare_and_part(features, extractor)
+    entries = {name: scored | {"source": source} for name, scored in close.items()}
+    entries |= {name: scored | {"source": held_out} for name, scored in new.items()}
+    return values, entries, details | farthest

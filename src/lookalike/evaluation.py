@@ -11,14 +11,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lookalike import truth
 from lookalike.core.config import Config, LikelihoodPoints
-from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.core.likelihood import bits_per_dimension
 from lookalike.core.progress import progress
 from lookalike.data import Prepared, Split
-from lookalike.distances import compare, find_copies
+from lookalike.distances import compare_and_part, find_copies
 from lookalike.extractor import Extractor
 from lookalike.features import features_of
+from lookalike.landscape import has_one, landscape
 from lookalike.metrics import Score
 from lookalike.processes import divided
 
@@ -127,13 +127,28 @@ def batch_log_likelihoods(
     return nats
 
 
-def density_curve(model: Any, domain: Domain, *, settings: dict[str, Any], batch_size: int) -> dict[str, NDArray[Any]]:
-    """P_model of every grid point of a one-dimensional domain: what a report draws under the histogram."""
-    grid = np.arange(domain.levels, dtype=np.int64)[:, None]
-    nats = log_likelihoods(
-        model, grid, np.arange(len(grid)), settings=settings, batch_size=batch_size, split="density curve"
+def over_grid(
+    model: Any,
+    prepared: Prepared,
+    *,
+    settings: dict[str, Any],
+    points: LikelihoodPoints,
+    batch_size: int,
+    processes: int = 1,
+) -> NDArray[np.float64] | None:
+    """Nats of every grid point `[levels ** D]` of one dimension; of two, where `points` pays for them; else None."""
+    domain = prepared.domain
+    if not has_one(domain):
+        return None
+    if domain.dimensions == 2:
+        cost = operations_per_point(model, prepared.grid("validation"), settings)
+        if domain.levels**2 * cost > points.flops:
+            return None
+    grid = truth.whole_grid(domain)
+    every = np.arange(len(grid))
+    return log_likelihoods(
+        model, grid, every, settings=settings, batch_size=batch_size, split="whole grid", processes=processes
     )
-    return {"density_values": domain.to_values(grid)[:, 0], "density_probabilities": np.exp(nats)}
 
 
 EXACTNESS = {
@@ -152,6 +167,7 @@ def against_truth(
     *,
     log_prob: truth.LogProb,
     split: Split,
+    everywhere: NDArray[np.float64] | None,
     settings: dict[str, Any],
     points: LikelihoodPoints,
     batch_size: int,
@@ -160,9 +176,10 @@ def against_truth(
     """Divergences in nats between a model with a likelihood and the known distribution of its data.
 
     Args:
-        details: likelihoods of held-out points, and the density curve, as `likelihoods` and `density_curve` give them.
+        details: likelihoods of held-out points, as `likelihoods` gives them.
         samples: the model's, as grid points `[N, *shape]`.
         log_prob: of grid points under the truth.
+        everywhere: nats of every grid point, as `over_grid` gives them.
 
     Returns:
         Entries `kl`, `total_variation`, and `kl_reverse` where no sample is impossible under the truth.
@@ -183,17 +200,9 @@ def against_truth(
     found = {"kl": entry(truth.forward_kl(log_p, nats), nat, of_test, of_mean)}
 
     cost = operations_per_point(model, held_out, settings)
-    grid, log_q = None, None
-    if "density_probabilities" in details:
+    if everywhere is not None:
         grid = truth.whole_grid(prepared.domain)
-        with np.errstate(divide="ignore"):
-            log_q = np.log(details["density_probabilities"])
-    elif prepared.domain.dimensions == 2 and prepared.domain.levels**2 * cost <= points.flops:
-        grid = truth.whole_grid(prepared.domain)
-        every = np.arange(len(grid))
-        log_q = log_likelihoods(model, grid, every, settings=settings, split="whole grid", **in_batches)
-    if grid is not None and log_q is not None:
-        total = Score(truth.total_variation_on_grid(log_prob(grid), log_q), 0.0)
+        total = Score(truth.total_variation_on_grid(log_prob(grid), everywhere), 0.0)
         summed = {"kind": kind, "reference": "the known density", "points": len(grid), "of": len(grid)}
         found["total_variation"] = entry(total, summed, of_mean, {"error_of": "nothing: summed over the whole grid"})
     else:
@@ -244,11 +253,12 @@ def score(
         config: `split`, `data.reader`, `likelihood`, `budget`, `trainer.batch_size` and `trainer.devices` are used.
 
     Returns:
-        Entries by metric name; arrays: log-likelihoods by split, the density curve of a one-dimensional domain, the
-        training points nearest to the first samples.
+        Entries by metric name; arrays: log-likelihoods by split, the density of a domain of one or two dimensions,
+        the training points nearest to the first samples, the rows where samples and test data part.
     """
     entries: dict[str, Entry] = {}
     details: dict[str, NDArray[Any]] = {}
+    everywhere: NDArray[np.float64] | None = None
     batch_size = config.trainer.batch_size
     if config.likelihood is not None:
         entries, details = likelihoods(
@@ -260,8 +270,16 @@ def score(
             batch_size=batch_size,
             processes=config.trainer.devices,
         )
-        if prepared.domain.dimensions == 1:
-            details |= density_curve(model, prepared.domain, settings=config.likelihood, batch_size=batch_size)
+        everywhere = over_grid(
+            model,
+            prepared,
+            settings=config.likelihood,
+            points=config.budget.likelihood,
+            batch_size=batch_size,
+            processes=config.trainer.devices,
+        )
+        if everywhere is not None:
+            details |= landscape(prepared.domain, everywhere)
     if (log_prob := truth.known(config.data.reader)) is not None:
         drawn = prepared.domain.to_grid(samples)
         if config.likelihood is not None:
@@ -272,6 +290,7 @@ def score(
                 drawn,
                 log_prob=log_prob,
                 split=config.split,
+                everywhere=everywhere,
                 settings=config.likelihood,
                 points=config.budget.likelihood,
                 batch_size=batch_size,
@@ -280,4 +299,5 @@ def score(
         entries["share_outside"] = impossible(drawn, log_prob)
     features = features_of(extractor, samples, batch_size=batch_size, processes=config.trainer.devices)
     new, nearest = find_copies(samples, features, extractor, split=config.split)
-    return entries | compare(features, extractor, split=config.split) | new, details | nearest
+    close, farthest = compare_and_part(features, extractor, split=config.split)
+    return entries | close | new, details | nearest | farthest

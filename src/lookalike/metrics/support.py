@@ -25,6 +25,21 @@ INSIDE = 1 - 1e-10
 """Squared radii are taken smaller by this: a point on the edge is outside, whatever the rounding."""
 
 
+class Gaps(NamedTuple):
+    """Where the two sets part: distances to the other set's nearest point, in radii of a point's own ball.
+
+    A reference point of more than one is not covered. The largest are where one set is dense and the other is absent,
+    rather than outliers, whose balls are wide. Infinite where a point's ball is empty and no point lies on it.
+
+    Attributes:
+        missed: of reference points, to the nearest sample `[M]`.
+        made_up: of samples, to the nearest reference point `[N]`.
+    """
+
+    missed: Floats
+    made_up: Floats
+
+
 class Support(NamedTuple):
     """Of one pass over the distances between samples and reference; the last in units of the features."""
 
@@ -36,7 +51,12 @@ class Support(NamedTuple):
 
 
 def support(samples: NDArray[Any], reference: NDArray[Any], *, k: int = 5) -> Support:
-    """Scores of samples `[N, D]` against a reference `[M, D]`.
+    """Scores of samples `[N, D]` against a reference `[M, D]`: the first of what `support_and_gaps` gives."""
+    return support_and_gaps(samples, reference, k=k)[0]
+
+
+def support_and_gaps(samples: NDArray[Any], reference: NDArray[Any], *, k: int = 5) -> tuple[Support, Gaps]:
+    """Scores of samples `[N, D]` against a reference `[M, D]`, and where they part.
 
     The errors are those of drawing the samples anew with the reference held fixed: of a mean over samples, or a
     jackknife over groups where samples act together, which for recall is up to twice too large. Memory grows with N
@@ -53,6 +73,7 @@ def support(samples: NDArray[Any], reference: NDArray[Any], *, k: int = 5) -> Su
     balls = np.zeros(len(samples))
     # Of every reference point: its nearest sample of each group; is it in a sample's ball, and without each group?
     near = np.full((len(groups), len(reference)), np.inf)
+    close = np.full(len(samples), np.inf)
     held, held_without = np.zeros(len(reference), dtype=bool), np.zeros(near.shape, dtype=bool)
     for g, members in enumerate(groups):
         for part in pieces(len(members), ROWS):
@@ -61,6 +82,7 @@ def support(samples: NDArray[Any], reference: NDArray[Any], *, k: int = 5) -> Su
                 squared = squared_distances(samples[rows], reference[columns])
                 balls[rows] += np.bincount(np.nonzero(squared < radii[columns])[0], minlength=len(rows))
                 near[g, columns] = np.minimum(near[g, columns], squared.min(axis=0))
+                close[rows] = np.minimum(close[rows], squared.min(axis=1))
                 sample, point = np.nonzero(squared < widest[rows, None])
                 distance, sample, point = squared[sample, point], rows[sample], point + columns.start
                 held[point[distance < own_radii[sample]]] = True
@@ -68,13 +90,21 @@ def support(samples: NDArray[Any], reference: NDArray[Any], *, k: int = 5) -> Su
                 held_without[without, point[pair]] = True
     near_without = np.array([np.delete(near, g, axis=0).min(axis=0) for g in range(len(groups))])
     nearest_of_all = near.min(axis=0)
-    return Support(
+    scores = Support(
         precision=mean_over_samples(balls > 0),
         recall=mean_over_reference(held, held_without),
         density=mean_over_samples(balls / k),
         coverage=mean_over_reference(np.less(nearest_of_all, radii), near_without < radii),
         nearest_sample_distance=mean_over_reference(np.sqrt(nearest_of_all), np.sqrt(near_without)),
     )
+    return scores, Gaps(missed=in_radii(nearest_of_all, radii), made_up=in_radii(close, own_radii))
+
+
+def in_radii(squared: Floats, radii: Floats) -> Floats:
+    """Roots of squared distances over squared radii `[N]`; 0 of 0 is none."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios: Floats = np.sqrt(squared / radii)
+    return np.where(squared == 0, 0.0, ratios)
 
 
 def sample_radii(samples: NDArray[Any], groups: list[NDArray[np.int64]], *, k: int) -> tuple[Floats, Floats]:

@@ -1,44 +1,31 @@
 """Draws what the report shows: samples, losses, densities, scores. Functions of tables; nothing is written here."""
 
-import itertools
-import math
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.ticker
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.core.domain import Domain
-from lookalike.data import SPLITS
+from lookalike.data import Split
 from lookalike.pictures import image_grid
 from lookalike.report import style
 from lookalike.report.cells import REAL, Row, Table
-from lookalike.report.leaderboard import COPIES, Metric, rank
-
-Draw = Callable[[Any], None]
-"""Draws one panel on given axes."""
-
-PANEL = (3.3, 2.1)
-"""Inches of a panel."""
+from lookalike.report.clouds import CLOUD, fidelity_panels, likelihood_panels
+from lookalike.report.densities import density_panels
+from lookalike.report.leaderboard import Metric, rank
+from lookalike.report.maps import MAP, contour_panels, map_panels
+from lookalike.report.panels import PANEL, Draw, is_wide, legend_above, logarithmic, sheet
 
 SHOWN, COLUMNS = 40, 8
 """Images of a sample grid, and images in its row."""
 
 PAIRS = 16
-"""Samples that are shown with the training images nearest to them."""
+"""Samples that are shown with the training images nearest to them, and images where samples and test data part."""
 
 MARKERS = {"exact": "o", "lower bound": "<", "estimate": "D", "at least": ">"}
 """A likelihood's bound in bits points to where the truth lies."""
-
-SHAPES = "osD^vPXphd<>8H"
-"""A shape a family, where all are in one panel."""
-
-CLOUD = (3.9, 2.6)
-"""Inches of a panel with all families and their names beside it."""
 
 
 def sample_grid(row: Row, *, zoom: int) -> Image.Image:
@@ -57,41 +44,14 @@ def nearest_grid(row: Row, table: Table, *, zoom: int) -> Image.Image | None:
     return image_grid(np.concatenate(images), columns=COLUMNS, zoom=zoom)
 
 
-def fidelity_panels(table: Table) -> dict[str, Draw]:
-    """A panel for each pair of a fidelity and a diversity that several families have."""
-    panels: dict[str, Draw] = {}
-    for up, across in (("precision", "recall"), ("density", "coverage")):
-        rows = [row for row in table.families if up in row.metrics and across in row.metrics]
-        if len(rows) > 1:
-            title = f"{up.capitalize()} and {across}"
-            panels[title] = partial(draw_fidelity, rows=rows, real=table.real, up=up, across=across)
-    return panels
-
-
-def draw_fidelity(axes: Any, *, rows: list[Row], real: Row, up: str, across: str) -> None:
-    """A shape a family with bars of two standard errors, copies in another colour; a star for real data."""
-    shapes = dict(zip((row.model for row in rows), itertools.cycle(SHAPES), strict=False))
-    looks: list[tuple[Row, str, dict[str, Any]]] = [
-        (row, row.model, {"fmt": shapes[row.model], "color": style.SAMPLES if row.model == COPIES else style.MODEL})
-        for row in rows
-    ]
-    if {up, across} <= real.metrics.keys():
-        looks.append((real, "real data", {"fmt": "*", "color": style.BAR, "ms": 10}))
-    highest = 1.0
-    for row, label, look in looks:
-        x, y = row.metrics[across], row.metrics[up]
-        bars = {"xerr": 2 * (x.get("error") or 0), "yerr": 2 * (y.get("error") or 0)}
-        hollow = {"mfc": "none", "mew": 1.3, "ms": 6, "elinewidth": 0.9, "capsize": 0, "ls": "none"}
-        axes.errorbar(x["value"], y["value"], **(hollow | look), **bars, label=label)
-        highest = max(highest, y["value"])
-    axes.set_xlim(-0.05, 1.05)
-    axes.set_ylim(-0.05 * highest, 1.08 * highest)
-    axes.set_xlabel(f"{across}  (more of it there →)")
-    axes.set_ylabel(f"{up}  (looks right →)")
-    handles, labels = axes.get_legend_handles_labels()
-    beside = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0, "handlelength": 1.0}
-    # The marks alone, without their bars.
-    axes.legend([handle[0] for handle in handles], labels, labelspacing=0.35, **beside)
+def gap_grid(row: Row, table: Table, *, kind: Literal["missed", "made_up"], zoom: int) -> Image.Image | None:
+    """The test images that are farthest from any of a row's samples, or its samples that are farthest from these."""
+    rows = row.arrays.get(f"{kind}_rows")
+    if rows is None:
+        return None
+    split: Split = row.metrics["coverage"]["reference"]
+    images = row.samples if kind == "made_up" else table.prepared.values(split)
+    return image_grid(images[rows[:PAIRS]], columns=COLUMNS, zoom=zoom)
 
 
 def loss_panels(table: Table) -> dict[str, Draw]:
@@ -126,68 +86,6 @@ def loss_range(curves: list[NDArray[np.float64]]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def density_panels(table: Table) -> dict[str, Draw]:
-    """A panel for each family on a one-dimensional data set: all share their axes. None for other data."""
-    domain = table.prepared.domain
-    if domain.kind != "vector" or domain.dimensions != 1:
-        return {}
-    data = np.concatenate([np.asarray(table.prepared.values(split))[:, 0] for split in SPLITS])
-    edges = bins(data, step=domain.step[0])
-    top = 1.45 * float(np.histogram(data, edges, density=True)[0].max())
-    return {
-        row.model: partial(draw_density, row=row, domain=domain, data=data, edges=edges, top=top)
-        for row in table.families
-    }
-
-
-def bins(data: NDArray[Any], *, step: float) -> NDArray[np.float64]:
-    """Edges of about 24 bins of a round width, a multiple of the grid's step, with room on both sides.
-
-    They lie half a step off the grid, so that no value sits on an edge.
-    """
-    spread = max(float(data.max() - data.min()), step)
-    power = 10.0 ** math.floor(math.log10(spread / 24))
-    width = next(m * power for m in (1, 2, 5, 10) if m * power >= spread / 24)
-    width = max(1, round(width / step)) * step
-    low, high = float(data.min()) - 3 * width, float(data.max()) + 3 * width
-    return np.arange(math.floor(low / width), math.ceil(high / width) + 1, dtype=np.float64) * width - step / 2
-
-
-def draw_density(
-    axes: Any, *, row: Row, domain: Domain, data: NDArray[Any], edges: NDArray[np.float64], top: float
-) -> None:
-    """The data's histogram, the model's own density at the same resolution, and its samples' histogram."""
-    step, width = domain.step[0], edges[1] - edges[0]
-    axes.hist(data, edges, density=True, color=style.DATA, label="data")
-    samples = row.samples[:, 0]
-    inside = (samples >= edges[0]) & (samples <= edges[-1])
-    # Outliers count: what is drawn is the share of all samples.
-    heights = np.histogram(samples, edges)[0] / (len(samples) * width)
-    axes.stairs(heights, edges, color=style.SAMPLES, lw=1.2, label="samples")
-    if "density_values" in row.arrays:
-        values, density = row.arrays["density_values"], row.arrays["density_probabilities"] / step
-        window = max(1, round(width / step))
-        smooth = np.convolve(density, np.full(window, 1 / window), mode="same")
-        if np.abs(smooth - density).max() > 0.1 * smooth.max():
-            axes.plot(values, density, color=style.MODEL, lw=0.4, alpha=0.5)
-        axes.plot(values, smooth, color=style.MODEL, lw=1.6, label="model's density")
-    if not inside.all():
-        note = f"{(~inside).sum():,} of {len(samples):,} samples\nlie outside"
-        box = {"facecolor": style.SURFACE, "edgecolor": "none", "alpha": 0.8, "pad": 2}
-        axes.text(0.98, 0.95, note, transform=axes.transAxes, ha="right", va="top", color=style.MUTED, bbox=box)
-    axes.set_xlim(edges[0], edges[-1])
-    axes.set_ylim(0, top)
-    axes.set_yticks([])
-    axes.set_xlabel(domain.unit)
-    legend_above(axes, columns=3)
-
-
-def legend_above(axes: Any, *, columns: int) -> None:
-    """A legend where no curve can run through it."""
-    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "borderpad": 0}
-    axes.legend(ncols=columns, handlelength=1.2, columnspacing=1.2, **place)
-
-
 def score_panels(table: Table) -> dict[str, Draw]:
     """A panel, by its title, for each metric that says which way is better and that several families have."""
     ranking = rank(table)
@@ -215,8 +113,8 @@ def draw_scores(axes: Any, *, rows: list[Row], real: Row, metric: Metric) -> Non
         axes.axvline(bar, color=style.BAR, lw=1.2, ls=(0, (4, 3)))
         at = {"transform": axes.get_xaxis_transform(), "va": "bottom", "color": style.BAR}
         axes.text(bar, 1.02, "real data", ha="center", **at)
-    if min(values) > 0 and max(values) > 10 * min(values):
-        axes.set_xscale("log")
+    if is_wide(values):
+        logarithmic(axes, "x", values)
     axes.margins(x=0.08)
     axes.set_yticks(range(len(rows)), [row.model for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -225,29 +123,6 @@ def draw_scores(axes: Any, *, rows: list[Row], real: Row, metric: Metric) -> Non
     unit = rows[0].metrics[metric.name].get("unit")
     arrow = "← better" if metric.better == "lower" else "better →"
     axes.set_xlabel(f"{unit or metric.title}  ({arrow})")
-
-
-def panel(draw: Draw, *, size: tuple[float, float] = PANEL) -> str:
-    """One panel as SVG for a page, its letters left to the reader's fonts."""
-    with style.styled(text="none"):
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure.add_subplot())
-        return style.to_svg(figure, transparent=True)
-
-
-def sheet(panels: dict[str, Draw], *, size: tuple[float, float]) -> str:
-    """All panels of a kind as one SVG, their names above them."""
-    columns = 2 if len(panels) == 4 else min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    with style.styled(text="path"):
-        figure = Figure(figsize=(size[0] * columns, (size[1] + 0.25) * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes in grid[len(panels) :]:
-            axes.set_axis_off()
-        for axes, (name, draw) in zip(grid, panels.items(), strict=False):
-            draw(axes)
-            axes.set_title(name, pad=14)
-        return style.to_svg(figure)
 
 
 def score_size(table: Table) -> tuple[float, float]:
@@ -260,7 +135,10 @@ def sheets(table: Table) -> dict[str, str]:
     found = {
         "scores": (score_panels(table), score_size(table)),
         "fidelity": (fidelity_panels(table), CLOUD),
+        "likelihood": (likelihood_panels(table), CLOUD),
         "losses": (loss_panels(table), PANEL),
         "densities": (density_panels(table), PANEL),
+        "contours": (contour_panels(table), MAP),
+        "maps": (map_panels(table), MAP),
     }
     return {kind: sheet(panels, size=size) for kind, (panels, size) in found.items() if panels}

@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image
 
-from lookalike.report import figures, style
+from lookalike.report import clouds, densities, figures, maps, style
 from lookalike.report.cells import REAL, Entry, Row, Table
 from lookalike.report.leaderboard import (
     BITS,
@@ -33,6 +33,8 @@ from lookalike.report.leaderboard import (
     shown_metrics,
     winners,
 )
+from lookalike.report.mistakes import mistakes
+from lookalike.report.panels import PANEL, Draw, panel
 
 KINDS = {
     "exact": "The number itself, up to the error of averaging over test points.",
@@ -112,12 +114,21 @@ def section(table: Table) -> dict[str, Any]:
             if (metrics := present(table, known))
         ],
         "caught": caught(table),
-        "fidelity": panels(figures.fidelity_panels(table), f"{table.name}-fidelity", size=figures.CLOUD),
+        "wrong": mistakes(table),
+        "trades": panels(
+            clouds.likelihood_panels(table) | clouds.cost_panels(table), f"{table.name}-trades", size=clouds.CLOUD
+        ),
+        "gaps": [found for row in rows if image and (found := gaps(row, table))],
+        "contours": with_truth(panels(maps.contour_panels(table), f"{table.name}-contours", size=maps.MAP), table),
+        "maps": with_truth(panels(maps.map_panels(table), f"{table.name}-maps", size=maps.MAP), table),
+        "held": " and ".join(f"{100 * share:.0f} %" for share in maps.HELD),
+        "known": any(name.startswith("density_") for name in table.real.arrays),
+        "fidelity": panels(clouds.fidelity_panels(table), f"{table.name}-fidelity", size=clouds.CLOUD),
         "nearest": [found for row in rows if image and (found := nearest(row, table))],
         "pairs": figures.PAIRS,
         "scores": panels(figures.score_panels(table), f"{table.name}-scores", size=figures.score_size(table)),
         "losses": panels(figures.loss_panels(table), f"{table.name}-losses"),
-        "densities": panels(figures.density_panels(table), f"{table.name}-densities"),
+        "densities": with_truth(panels(densities.density_panels(table), f"{table.name}-densities"), table),
         "grids": [
             {"model": row.model, "source": picture(figures.sample_grid(row, zoom=1)), "score": closeness(row)}
             for row in rows
@@ -167,10 +178,11 @@ def about(table: Table) -> str:
 
 
 def tiles(table: Table) -> list[dict[str, str]]:
-    """The data set's headline: fewest bits, closest samples, what real data reach."""
+    """The data set's headline: fewest bits, nearest to a known truth, closest samples, what real data reach."""
     found = []
-    for title, names in (("Fewest bits", (BITS,)), ("Closest samples", DISTANCES)):
-        metric = next((m for m in shown_metrics(table) if m.name in names), None)
+    questions = (("Fewest bits", (BITS,)), ("Nearest to the truth", ("kl",)), ("Closest samples", DISTANCES))
+    for title, names in questions:
+        metric = next((m for m in [*shown_metrics(table), *present(table, TRUTH)] if m.name in names), None)
         first = winners(table, metric) if metric else []
         if metric and first:
             best = next(row for row in table.families if row.model == first[0]).metrics[metric.name]
@@ -227,6 +239,26 @@ def nearest(row: Row, table: Table) -> dict[str, str] | None:
     return {"model": row.model, "source": picture(found), "score": f"Authenticity {describe(score)}" if score else ""}
 
 
+def gaps(row: Row, table: Table) -> dict[str, str] | None:
+    """The test images that a row's samples are farthest from, and the samples that are farthest from any of these."""
+    missed, made_up = (figures.gap_grid(row, table, kind=kind, zoom=1) for kind in ("missed", "made_up"))
+    if missed is None or made_up is None:
+        return None
+    scores = {name: describe(row.metrics[name]) for name in ("coverage", "precision")}
+    return {"model": row.model, "missed": picture(missed), "made_up": picture(made_up), **scores}
+
+
+def with_truth(shown: list[dict[str, Any]], table: Table) -> list[dict[str, Any]]:
+    """Panels by family, each with the divergence of its family from the truth, or its distance, for a caption."""
+    scores = {row.model: divergence(row) or closeness(row) for row in table.families}
+    return [panel | {"score": scores.get(panel["title"], "")} for panel in shown]
+
+
+def divergence(row: Row) -> str:
+    """KL from the truth, where that is known and the family has a likelihood."""
+    return f"KL {describe(row.metrics['kl'])} nats" if "kl" in row.metrics else ""
+
+
 def picture(image: Image.Image) -> str:
     """A picture as a data URI: a pixel a pixel, the page enlarges it."""
     content = io.BytesIO()
@@ -234,13 +266,11 @@ def picture(image: Image.Image) -> str:
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-def panels(
-    draws: dict[str, figures.Draw], name: str, *, size: tuple[float, float] = figures.PANEL
-) -> list[dict[str, Any]]:
+def panels(draws: dict[str, Draw], name: str, *, size: tuple[float, float] = PANEL) -> list[dict[str, Any]]:
     """Figures to stand in the page, with their titles."""
     return [
         # Our own drawing: the one thing on the page that is not escaped.
-        {"title": title, "svg": Markup(style.inline(figures.panel(draw, size=size), name=f"{name}-{i}"))}
+        {"title": title, "svg": Markup(style.inline(panel(draw, size=size), name=f"{name}-{i}"))}
         for i, (title, draw) in enumerate(draws.items())
     ]
 

@@ -10,22 +10,26 @@ from lookalike.core.config import ROOT
 from lookalike.core.errors import UserError
 from lookalike.core.files import write_json
 from lookalike.report import figures, style
+from lookalike.report.cards import cards
 from lookalike.report.cells import Table
 from lookalike.report.leaderboard import leaderboard, to_csv, to_markdown
 from lookalike.report.page import render
 
-NAMES = ("figures", "leaderboard.csv", "leaderboard.json", "leaderboard.md", "report.html")
+NAMES = ("cards", "figures", "leaderboard.csv", "leaderboard.json", "leaderboard.md", "report.html")
 """What `save` writes."""
 
 
 def save(tables: list[Table], folder: Path) -> None:
-    """Write leaderboard, figures and page; all but the page, which shows cost, repeat to the byte."""
+    """Write leaderboard, cards, figures and page; all but the page, which shows cost, repeat to the byte."""
     boards = leaderboard(tables)
     write_json(folder / "leaderboard.json", boards)
     (folder / "leaderboard.csv").write_text(to_csv(boards))
     (folder / "leaderboard.md").write_text(to_markdown(tables))
+    (folder / "cards").mkdir()
     (folder / "figures").mkdir()
     for table in tables:
+        for name, card in cards(table).items():
+            (folder / "cards" / name).write_text(card)
         save_figures(table, folder / "figures")
     (folder / "report.html").write_text(render(tables))
 

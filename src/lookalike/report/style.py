@@ -24,6 +24,9 @@ COLOURS = {
 SURFACE, INK, MUTED, RULE, DATA = (COLOURS[role][0] for role in ("surface", "ink", "muted", "rule", "data"))
 MODEL, SAMPLES, BAR = (COLOURS[role][0] for role in ("model", "samples", "bar"))
 
+DATA_MAP = "#868d99"
+"""Of data as a map, whose pixels no theme exchanges: seen on both surfaces."""
+
 SETTINGS: dict[str, Any] = {
     "axes.edgecolor": RULE,
     "axes.facecolor": "none",

@@ -97,7 +97,7 @@ def show_cells(server: Server, artifacts: Path, results: Path) -> Iterator[str]:
             if belongs(cell / stage, record["fingerprint"]) and show_stage(run, record, stage, cell / stage)
         ]
         report = Report(results, artifacts)
-        if report.covers(cell) and show_report(run, report.files(cell.parent.name)):
+        if report.covers(cell) and show_report(run, report.files(cell)):
             new.append("report")
         run.close("FINISHED")
         yield f"{record['name']} {record['fingerprint']}: {', '.join(new) or 'up to date'}"
@@ -129,11 +129,15 @@ class Report:
         shared = [(entry, row[name]) for name, entry in json.loads(scores.read_text()).items() if name in row]
         return bool(shared) and all(math.isclose(a["value"], b["value"], rel_tol=1e-3) for a, b in shared)
 
-    def files(self, data: str) -> dict[str, list[Path]]:
-        """The page and the figures, by the folder that they go to; figures named for other data sets are left out."""
+    def files(self, cell: Path) -> dict[str, list[Path]]:
+        """The page, the figures and the cell's card, by the folder that they go to.
+
+        Figures named for other data sets are left out.
+        """
+        data, card = cell.parent.name, self.folder / "cards" / f"{cell.parent.name}-{cell.name}.md"
         known = [path.name for path in self.artifacts.iterdir() if path.is_dir()]
         kept: dict[str, list[Path]] = {}
-        for path in [self.folder / "report.html", *sorted((self.folder / "figures").rglob("*"))]:
+        for path in [self.folder / "report.html", card, *sorted((self.folder / "figures").rglob("*"))]:
             place = path.relative_to(self.folder)
             named = [name for name in known if re.search(rf"(^|[\W_]){re.escape(name)}([\W_]|$)", str(place))]
             if path.is_file() and (not named or max(named, key=len) == data):

@@ -1,0 +1,162 @@
+"""Model cards and what they say of mistakes: every number in them is one of the records'."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from test_report import MODELS, bits, distance, table_of, write_cells
+
+from lookalike.core.config import choices
+from lookalike.report.cards import FAMILIES, cards, described
+from lookalike.report.cells import Listed, Table, read_tables
+from lookalike.report.leaderboard import describe
+from lookalike.report.mistakes import mistakes
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> list[Table]:
+    folder = tmp_path_factory.mktemp("artifacts")
+    write_cells(folder, data=["heights", "digits"], models=MODELS)
+    return read_tables(folder, Listed(data=["heights", "digits"], models=MODELS))[0]
+
+
+def front(card: str) -> dict[str, Any]:
+    """The YAML between the first two lines of three dashes."""
+    start, content, _ = re.split(r"^---$\n?", card, maxsplit=2, flags=re.MULTILINE)
+    assert start == ""
+    loaded: dict[str, Any] = yaml.safe_load(content)
+    return loaded
+
+
+# Cards
+
+
+def test_every_cell_has_a_card_whose_index_holds_every_score_with_its_protocol(tables: list[Table]) -> None:
+    for table in tables:
+        written = cards(table)
+        assert set(written) == {f"{table.name}-{model}.md" for model in MODELS}
+        for row in table.families:
+            head = front(written[f"{table.name}-{row.model}.md"])
+            (index,) = head["model-index"]
+            found = {m["type"]: m | {"of": r["dataset"]} for r in index["results"] for m in r["metrics"]}
+            assert set(found) == set(row.metrics) == set(head["metrics"])
+            for name, entry in row.metrics.items():
+                assert found[name]["value"] == entry["value"]
+                assert found[name]["args"]["error"] == entry["error"]
+                assert found[name]["args"].get("samples") == entry.get("samples")
+                assert found[name]["of"]["split"] == entry.get("split", "test")
+                assert found[name]["of"]["revision"] == table.prepared.digest
+            assert head["datasets"] == [table.name]
+            assert {"license", "library_name", "tags"} <= head.keys()
+            assert ("pipeline_tag" in head) == (table.prepared.domain.kind == "image")
+
+
+def test_a_card_shows_scores_beside_those_of_real_data_and_what_was_trained(tables: list[Table]) -> None:
+    table = tables[1]
+    row = table.families[0]
+    card = cards(table)[f"digits-{row.model}.md"]
+    for name, entry in row.metrics.items():
+        real = table.real.metrics.get(name)
+        assert f"| `{name}` | {describe(entry)} | {describe(real) if real else '—'} |" in card
+    for fact in (row.record["fingerprint"], row.record["code_digest"], "30 G", "300, the training split"):
+        assert fact in card
+    for sentence in mistakes(table)[row.model]:
+        assert f"- {sentence}" in card
+    assert "extractor `classifier`, digest `0123456789abcdef`" in card
+
+
+def test_a_card_says_what_kind_of_likelihood_there_is(tables: list[Table]) -> None:
+    written = cards(tables[0])
+    assert "likelihood is a lower bound" in written["heights-vae.md"]
+    assert "likelihood is an exact" in written["heights-independent.md"]
+    assert "likelihood is an estimate" in written["heights-flow_matching.md"]
+    assert "It has no likelihood" in written["heights-copycat.md"]
+
+
+def test_a_family_is_described_by_its_own_file_formula_and_reference_included(tables: list[Table]) -> None:
+    assert {path.stem for path in FAMILIES.glob("*.py")} >= set(choices("model"))
+    assert all(len(described(model)) > 40 for model in choices("model"))
+    card = cards(tables[0])["heights-vae.md"]
+    assert "    p(x) = ∫ N(z; 0, I)" in card  # indented: a block of code
+    assert "arXiv:1312.6114" in card
+    assert described("nobody_wrote_it") == "nobody_wrote_it."
+
+
+def test_what_a_card_tells_to_run_draws_samples(
+    heights_cell: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = json.loads((heights_cell / "artifacts" / "heights" / "vae" / "train" / "model.json").read_text())
+    write_cells(tmp_path, data=["heights"], models=["vae"])
+    (tables, _) = read_tables(tmp_path, Listed(data=["heights"], models=["vae"]))
+    (block,) = re.findall(r"```python\n(.*?)```", cards(tables[0])["heights-vae.md"], flags=re.DOTALL)
+    monkeypatch.chdir(heights_cell)
+    told: dict[str, Any] = {}
+    exec(block, told)
+    assert told["samples"].shape == (16, 1)
+    assert told["trained"].fingerprint == record["fingerprint"]
+    told["prepared"].domain.to_grid(told["samples"])  # on the grid, or it raises
+
+
+# Mistakes in words
+
+
+def share(value: float, error: float = 0.01) -> dict[str, Any]:
+    return {"value": value, "error": error}
+
+
+def support(precision: float, coverage: float) -> dict[str, Any]:
+    return {"precision": share(precision), "coverage": share(coverage)}
+
+
+def test_what_real_data_score_is_no_mistake() -> None:
+    real = support(0.9, 0.95) | distance(2, 0.1) | {"classifier_accuracy": share(0.5)}
+    table = table_of(("vae", real), ("gan", support(0.89, 0.94) | distance(2.2, 0.1)), real=real)
+    assert mistakes(table) == {"vae": [], "gan": []}
+
+
+def test_what_is_missing_made_up_and_told_apart_is_said_with_what_real_data_score() -> None:
+    real = support(0.9, 0.95) | distance(2, 0.1) | {"classifier_accuracy": share(0.5)}
+    wrong = support(0.7, 0.5) | distance(9, 0.1) | {"classifier_accuracy": share(0.93), "share_outside": share(0.25)}
+    (sentences,) = mistakes(table_of(("vae", wrong), real=real)).values()
+    assert sentences == [
+        "Fréchet distance 9.00 ± 0.10, that of real data 2.00 ± 0.10.",
+        "A classifier is right on 93.0 ± 1.0 % of samples and test data, where 50 % is chance.",
+        "Misses: 50.0 ± 1.0 % of the test points have no sample near them; real data leave 5.0 ± 1.0 %.",
+        "Makes up: 30.0 ± 1.0 % of the samples lie where no test data do; of real data 10.0 ± 1.0 %.",
+        "25.0 ± 1.0 % of the samples are impossible under the truth.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gap", "sentences"),
+    [
+        (share(0.3) | {"class": "1", "short": ["1", "7"]}, ["Short of classes 1, 7."]),
+        (share(0.3) | {"class": "8", "short": ["7"]},
+         ["Short of class 7.", "Draws class 8 too often, by 30.0 ± 1.0 points."]),
+        (share(0.04) | {"class": "8", "short": []}, []),
+        (share(0.06, 0.05) | {"class": "8", "short": []}, []),
+    ],
+)  # fmt: skip
+def test_classes_that_are_missed_or_too_common_are_named(gap: dict[str, Any], sentences: list[str]) -> None:
+    real = {"class_gap": share(0.01) | {"class": "0", "short": []}}
+    assert mistakes(table_of(("gan", {"class_gap": gap}), real=real))["gan"] == sentences
+
+
+def test_copies_and_a_likelihood_that_is_better_on_training_data_are_told() -> None:
+    real = {"authenticity": share(0.5), "training_copies": share(0.0)}
+    own = {"authenticity": share(0.1), "training_copies": share(1.0)}
+    train = {"bits_per_dim_train": {"value": 6.0, "error": 0.1, "kind": "exact"}}
+    table = table_of(("copycat", own), ("vae", bits(7.0, 0.1) | train), ("flow", bits(6.2, 0.1) | train), real=real)
+    assert mistakes(table) == {
+        "copycat": ["Nearer to its training data than real data are, by Authenticity and Training copies."],
+        "vae": ["Overfits: 1.00 ± 0.14 bits more on unseen data than on its training data."],
+        "flow": [],
+    }
+
+
+def test_the_rounding_of_a_number_without_error_is_no_mistake() -> None:
+    train = {"bits_per_dim_train": {"value": 8.0, "error": 0.0, "kind": "exact"}}
+    assert mistakes(table_of(("uniform", bits(8.0 + 4e-15, 0.0) | train)))["uniform"] == []

@@ -1,6 +1,6 @@
 """Train, sample and score a cell with another seed: `python pipelines/repeat.py data=mnist model=vae seed=1`.
 
-It runs the scripts of the three stages, and they write to `<cell>/seeds/<seed>/`. What the cell itself has done with this
+It runs the scripts of the three stages, which write to `<cell>/seeds/<seed>/`. What the cell itself has done with this
 very seed is copied from there, and not done again.
 """
 

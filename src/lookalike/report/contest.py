@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import stdtrit
 
 Entry = dict[str, Any]
 Better = Literal["lower", "higher"]
@@ -175,6 +174,8 @@ def seeds_differ(one: Sequence[float], other: Sequence[float]) -> bool:
 
     Welch (1947), "The generalization of 'Student's' problem when several different population variances are involved".
     """
+    from scipy.special import stdtrit
+
     a, b = (np.var(values, ddof=1) / len(values) for values in (one, other))
     gap = abs(float(np.mean(one) - np.mean(other)))
     if a + b == 0:

@@ -110,7 +110,7 @@ def show_cells(server: Server, artifacts: Path, results: Path) -> Iterator[str]:
         if report.covers(cell) and show_report(run, report.files(record["domain"]["name"])):
             new.append("report")
         run.close("FINISHED")
-        seed = f"seed {cell.name}, " if cell.parent.name == "seeds" else ""
+        seed = f"with seed {cell.name} " if cell.parent.name == "seeds" else ""
         yield f"{record['name']} {seed}{record['fingerprint']}: {', '.join(new) or 'up to date'}"
 
 
@@ -138,11 +138,10 @@ class Report:
             return False
         data, model, *repeat = cell.relative_to(self.artifacts).parts
         row: Record = json.loads(board.read_text()).get(data, {}).get(model, {})
-        told = {
-            name: entry.get("seeds", {}).get(repeat[1]) if repeat else entry["value"] for name, entry in row.items()
-        }
-        found: Record = json.loads(scores.read_text())
-        shared = [(entry["value"], told[name]) for name, entry in found.items() if told.get(name) is not None]
+        found: Record = {name: entry for name, entry in json.loads(scores.read_text()).items() if name != "versions"}
+        entries = {name: row[name] for name in found if name in row}
+        told = {name: e.get("seeds", {}).get(repeat[1]) if repeat else e["value"] for name, e in entries.items()}
+        shared = [(found[name]["value"], value) for name, value in told.items() if value is not None]
         return bool(shared) and all(math.isclose(a, b, rel_tol=1e-3) for a, b in shared)
 
     def files(self, data: str) -> dict[str, list[Path]]:

@@ -60,7 +60,8 @@ def test_a_better_number_settles_the_order_only_if_the_truth_can_t_lie_the_other
 
 
 def test_a_bound_that_beats_an_exact_value_is_ahead_and_the_reverse_is_open() -> None:
-    exact, bound = {"kind": "exact"}, {"kind": "lower bound"}
+    exact: dict[str, Any] = {"kind": "exact"}
+    bound: dict[str, Any] = {"kind": "lower bound"}
     assert marks({"a": entrant(1.0, 0.01, **bound), "b": entrant(2.0, 0.01, **exact)}) == {"a": "1", "b": "2"}
     found = places({"a": entrant(1.0, 0.01, **exact), "b": entrant(2.0, 0.01, **bound)}, better="lower")
     assert {name: str(place) for name, place in found.items()} == {"a": "1", "b": "1?"}
@@ -132,7 +133,7 @@ def test_the_test_over_seeds_is_welch_s() -> None:
 
 
 def test_a_number_of_another_protocol_is_refused_a_place_and_the_difference_is_named() -> None:
-    common = {"samples": 10000, "extractor_digest": "abc", "settings": {"neighbours": 5}}
+    common: dict[str, Any] = {"samples": 10000, "extractor_digest": "abc", "settings": {"neighbours": 5}}
     found = places(
         {"odd": entrant(1.0, **common | {"samples": 200}), "a": entrant(5.0, **common), "b": entrant(6.0, **common),
          "other": entrant(2.0, **common | {"settings": {"neighbours": 3}})}, better="lower",
@@ -150,7 +151,7 @@ def test_a_number_of_another_protocol_is_refused_a_place_and_the_difference_is_n
     ],
 )
 def test_kind_points_and_settings_of_a_likelihood_are_the_family_s_own(protocol: dict[str, Any]) -> None:
-    other = {"kind": "estimate", "points": 5, "settings": {"steps": 20}, "split": "test"}
+    other: dict[str, Any] = {"kind": "estimate", "points": 5, "settings": {"steps": 20}, "split": "test"}
     assert not places({"a": entrant(1.0, **protocol), "b": entrant(2.0, **other)}, better="lower")["b"].refused
     other["split"] = "validation"
     assert places({"a": entrant(1.0, **protocol), "b": entrant(2.0, **other)}, better="lower")["b"].refused
@@ -160,7 +161,7 @@ def test_what_a_number_does_not_have_at_all_is_a_difference_unless_it_does_not_a
     assert difference({"extractor": "dino"}, {"extractor": "dino", "pixels": 224}) == "pixels none, not 224"
     assert difference({"pixels": 224}, {}) == "pixels 224, not none"
     assert difference({"split": None, "samples": 5}, {"split": "test", "samples": 5}) == ""
-    summed = {"kind": "exact", "reference": "the known density"}
+    summed: dict[str, Any] = {"kind": "exact", "reference": "the known density"}
     over_points = entrant(2.0, **summed, split="test")
     assert not any(
         place.refused for place in places({"a": entrant(1.0, **summed), "b": over_points}, better="lower").values()

@@ -42,16 +42,20 @@ cells: data ## Train, sample and score every family (of DATA=mnist alone), JOBS 
 ifdef STAGES
 SETS := $(filter features@$(or $(DATA),%),$(STAGES))
 CELLS := $(filter evaluate@$(if $(DATA),$(DATA)-)%,$(STAGES))
-.PHONY: side_by_side $(SETS) $(CELLS)
-side_by_side: $(CELLS)
+REPEATS := $(filter repeat@$(if $(DATA),$(DATA)-)%,$(STAGES))
+.PHONY: side_by_side $(SETS) $(CELLS) $(REPEATS)
+side_by_side: $(CELLS) $(REPEATS)
 $(foreach set,$(SETS),$(eval $(filter $(set:features@%=evaluate@%-%),$(CELLS)): $(set)))
+$(foreach cell,$(CELLS),$(eval $(filter $(cell:evaluate@%=repeat@%-%),$(REPEATS)): $(cell)))
 # Progress bars take turns on one line, and say whose they are.
-$(SETS) $(CELLS): export TQDM_BAR_FORMAT = $(patsubst features@%,%,$(@:evaluate@%=%)) {l_bar}{bar}{r_bar}
-$(SETS) $(CELLS): export TQDM_MININTERVAL = 1
+$(SETS) $(CELLS) $(REPEATS): export TQDM_BAR_FORMAT = $(lastword $(subst @, ,$@)) {l_bar}{bar}{r_bar}
+$(SETS) $(CELLS) $(REPEATS): export TQDM_MININTERVAL = 1
 $(SETS):
 	@dvc --wait-for-lock repro --single-item $(foreach stage,prepare features real,$(@:features@%=$(stage)@%))
 $(CELLS):
 	@dvc --wait-for-lock repro --single-item $(foreach stage,train sample evaluate,$(@:evaluate@%=$(stage)@%))
+$(REPEATS):
+	@dvc --wait-for-lock repro --single-item $@
 endif
 
 heights: ## A first look in a few minutes: the heights cells alone

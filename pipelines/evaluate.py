@@ -5,6 +5,7 @@ from lookalike.core.config import Config
 from lookalike.core.files import save_arrays, write_json
 from lookalike.core.stage import Cell, Cost, run, writing
 from lookalike.data import Prepared
+from lookalike.versions import versions
 
 
 def main(config: Config) -> None:
@@ -27,7 +28,7 @@ def main(config: Config) -> None:
     with writing(cell.evaluate) as folder, views.opened(config, trained.record) as view:
         with cost.work():
             metrics, details = evaluation.score(trained.model, samples, prepared, extractor, config)
-        write_json(folder / "metrics.json", metrics)
+        write_json(folder / "metrics.json", metrics | {"versions": versions()})
         save_arrays(folder / "details.npz", details)
         cost.record["fingerprint"] = trained.fingerprint
         cost.save(folder)

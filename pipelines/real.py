@@ -8,6 +8,7 @@ from lookalike.distances import score_real
 from lookalike.extractor import Extractor
 from lookalike.landscape import true_landscape
 from lookalike.pictures import save_picture
+from lookalike.versions import versions
 
 
 def main(config: Config) -> None:
@@ -17,7 +18,7 @@ def main(config: Config) -> None:
     with writing(cell.real) as folder:
         with cost.work():
             values, metrics, details = score_real(prepared, extractor, count=config.budget.samples)
-        write_json(folder / "metrics.json", metrics)
+        write_json(folder / "metrics.json", metrics | {"versions": versions()})
         save_arrays(folder / "samples.npz", {"samples": values})
         save_arrays(folder / "details.npz", details | true_landscape(prepared.domain, config.data.reader))
         save_picture(values, prepared.domain, folder / "samples.png", title=f"{prepared.domain.name}: real data")

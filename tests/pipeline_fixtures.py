@@ -180,6 +180,7 @@ def edited() -> Callable[..., contextlib.AbstractContextManager[None]]:
 SMOKE = """
 data: [heights, mnist]
 models: [copycat, vae]
+seeds: []
 budget: smoke
 trainer: cpu
 """
@@ -206,13 +207,47 @@ def smoke(
 
 
 @pytest.fixture(scope="session")
+def repeated(
+    smoke: Path, tmp_path_factory: pytest.TempPathFactory, run: Callable[..., Done],
+    environment: Callable[[Path], dict[str, str]],
+) -> Path:  # fmt: skip
+    """The smoke run's heights elsewhere, with two training seeds listed, one of them that of the cells."""
+    checkout = tmp_path_factory.mktemp("repeated") / "checkout"
+    shutil.copytree(smoke, checkout)
+    for trace in (checkout / ".trace").glob("*.json"):
+        trace.unlink()
+    listed = SMOKE.replace("[heights, mnist]", "[heights]").replace("seeds: []", "seeds: [0, 1]")
+    (checkout / "conf" / "pipeline.yaml").write_text(listed)
+    traced = environment(checkout) | {"STAGE_TRACE": str(checkout / ".trace")}
+    stages = run(checkout, "dvc", "stage", "list", "--name-only").stdout.split()
+    cells = ("make", "--keep-going", "--jobs=2", "side_by_side", f"STAGES={' '.join(stages)}")
+    for command in (cells, ("dvc", "repro")):
+        done = run(checkout, *command, env=traced)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Running stage 'train@" not in done.stdout
+    assert "Running stage 'repeat@" not in done.stdout
+    return checkout
+
+
+@pytest.fixture(scope="session")
 def imported(smoke: Path) -> dict[str, set[str]]:
     """The modules that each stage of the smoke run had loaded when it ended, by the stage's name in DVC."""
+    return traces(smoke)
+
+
+@pytest.fixture(scope="session")
+def imported_by_repeats(repeated: Path) -> dict[str, set[str]]:
+    """The same of the repeats, but for those that had nothing to do but to copy."""
+    return {name: modules for name, modules in traces(repeated).items() if name.startswith("repeat@") and "-1" in name}
+
+
+def traces(checkout: Path) -> dict[str, set[str]]:
+    """What each stage that ran in a checkout had loaded."""
     found = {}
-    for path in (smoke / ".trace").glob("*.json"):
+    for path in (checkout / ".trace").glob("*.json"):
         script, *overrides = path.stem.split("-")
         chosen = dict(item.split("=", 1) for item in overrides)
-        cell = "-".join(chosen[group] for group in ("data", "model") if group in chosen)
+        cell = "-".join(chosen[group] for group in ("data", "model", "seed") if group in chosen)
         found[script.removesuffix(".py") + (f"@{cell}" if cell else "")] = set(json.loads(path.read_text()))
     return found
 

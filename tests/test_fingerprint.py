@@ -68,12 +68,15 @@ def stage_name(addressing: str) -> str:
 
 
 def test_every_module_that_a_stage_imports_is_a_declared_dependency(
-    smoke: Path, imported: dict[str, set[str]], dvc_stages: Callable[[Path], dict[str, Any]]
-) -> None:
+    smoke: Path, imported: dict[str, set[str]], dvc_stages: Callable[[Path], dict[str, Any]],
+    repeated: Path, imported_by_repeats: dict[str, set[str]],
+) -> None:  # fmt: skip
     stages = dvc_stages(smoke)
     assert set(imported) == set(stages)
+    assert set(imported_by_repeats) == {"repeat@heights-copycat-1", "repeat@heights-vae-1"}
+    stages |= dvc_stages(repeated)
     missing: dict[str, set[str]] = defaultdict(set)
-    for name, modules in imported.items():
+    for name, modules in (imported | imported_by_repeats).items():
         declared = code_deps(stages[name])
         for module in modules:
             if module.split(".")[0] != "lookalike" or ".".join(module.split(".")[:2]) in VIEWS:
@@ -87,12 +90,16 @@ def test_every_module_that_a_stage_imports_is_a_declared_dependency(
 
 
 def test_every_declared_file_of_code_is_imported_by_a_cell_of_its_stage(
-    smoke: Path, imported: dict[str, set[str]], dvc_stages: Callable[[Path], dict[str, Any]]
-) -> None:
+    smoke: Path, imported: dict[str, set[str]], dvc_stages: Callable[[Path], dict[str, Any]],
+    repeated: Path, imported_by_repeats: dict[str, set[str]],
+) -> None:  # fmt: skip
     used: dict[str, set[str]] = defaultdict(set)
     declared: dict[str, set[str]] = defaultdict(set)
-    for name, stage in dvc_stages(smoke).items():
-        sources = [source_of(module) for module in imported[name] if module.split(".")[0] == "lookalike"]
+    seen = imported | imported_by_repeats
+    for name, stage in (dvc_stages(repeated) | dvc_stages(smoke)).items():
+        if name not in seen:
+            continue  # copied
+        sources = [source_of(module) for module in seen[name] if module.split(".")[0] == "lookalike"]
         paths = {path.relative_to(ROOT) for path in sources if path} | {Path(f"pipelines/{stage_name(name)}.py")}
         used[stage_name(name)] |= {str(part) for path in paths for part in (path, *path.parents)}
         declared[stage_name(name)] |= code_deps(stage)
@@ -109,6 +116,19 @@ def test_every_declared_file_of_code_is_imported_by_a_cell_of_its_stage(
 def test_lightning_is_loaded_by_stages_that_train_and_by_no_other(imported: dict[str, set[str]]) -> None:
     loaded = {name for name, modules in imported.items() if "pytorch_lightning" in modules}
     assert loaded == {"features@mnist", "train@heights-vae", "train@mnist-vae"}
+
+
+def test_a_repeat_is_told_all_that_the_three_stages_are(
+    new_checkout: Callable[..., Path], dvc_stages: Callable[[Path], dict[str, Any]]
+) -> None:
+    checkout = new_checkout("data: [mnist]\nmodels: [vae]\nseeds: [1]\nbudget: smoke\ntrainer: cpu\n")
+    stages = dvc_stages(checkout)
+    repeat, parts = stages["repeat@mnist-vae-1"], [stages[f"{name}@mnist-vae"] for name in CELL_STAGES]
+    assert code_deps(repeat) == {"pipelines/repeat.py"}.union(*map(code_deps, parts))
+    # The seed is in the command.
+    assert declared_keys(repeat) == set().union(*map(declared_keys, parts)) - {"seed"}
+    read = {dep.def_path for part in parts for dep in part.deps if not hasattr(dep, "params")}
+    assert read <= {dep.def_path for dep in repeat.deps}
 
 
 class Reading:

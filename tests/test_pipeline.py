@@ -85,6 +85,7 @@ def test_every_metric_has_a_value_an_error_and_its_protocol(smoke: Path, data: s
     assert ("wasserstein_1" if data == "heights" else "frechet_distance") in metrics
     assert ({"class_distance", "class_gap"} <= metrics.keys()) == (data == "mnist")
     assert {"precision", "coverage", "classifier_accuracy", "energy_distance", "authenticity"} <= metrics.keys()
+    assert {"python", "lookalike", "numpy", "torch"} <= metrics.pop("versions").keys()
     for name, entry in metrics.items():
         assert isinstance(entry["value"], float), name
         if name.startswith("bits_per_dim"):
@@ -135,6 +136,35 @@ def test_mlflow_holds_one_finished_run_a_cell(smoke: Path, run: Run) -> None:
     assert done.returncode == 0, done.stderr
     expected = [[f"{data}-{model}", "FINISHED"] for data in DATA for model in MODELS]
     assert sorted(json.loads(done.stdout)) == sorted(expected)
+
+
+# Other training seeds
+
+
+def test_repeats_are_made_beside_the_cells_and_told_in_the_leaderboard(repeated: Path) -> None:
+    board = json.loads((repeated / "results" / "leaderboard.json").read_text())["heights"]
+    for model in MODELS:
+        cell = repeated / "artifacts" / "heights" / model
+        own, copied, other = (
+            json.loads((place / "evaluate" / "metrics.json").read_text())
+            for place in (cell, cell / "seeds" / "0", cell / "seeds" / "1")
+        )
+        assert own == copied
+        values = {"0": own["wasserstein_1"]["value"], "1": other["wasserstein_1"]["value"]}
+        assert board[model]["wasserstein_1"]["seeds"] == values
+        assert values["0"] != values["1"]
+    assert ", n = 2" in (repeated / "results" / "leaderboard.md").read_text()
+
+
+def test_metrics_of_repeats_are_for_git_and_the_rest_is_not(repeated: Path, run: Run) -> None:
+    listed = run(repeated, "git", "ls-files", "-o", "--exclude-standard").stdout.split()
+    assert {name for name in listed if "/seeds/" in name} == {
+        f"artifacts/heights/{model}/seeds/{seed}/evaluate/metrics.json" for model in MODELS for seed in (0, 1)
+    }
+
+
+def test_repeats_are_up_to_date_once_made(repeated: Path) -> None:
+    assert changed(repeated) == set()
 
 
 # What it runs again
@@ -256,7 +286,7 @@ def test_dvc_tells_which_settings_differ(smoke: Path, run: Run, edited: Edited) 
 @pytest.fixture(scope="module")
 def again(new_checkout: Callable[..., Path], smoke: Path, run: Run) -> Path:
     """Another checkout after the run of one of the smoke run's cells."""
-    checkout = new_checkout("data: [heights]\nmodels: [vae]\nbudget: smoke\ntrainer: cpu\n", source=smoke)
+    checkout = new_checkout("data: [heights]\nmodels: [vae]\nseeds: []\nbudget: smoke\ntrainer: cpu\n", source=smoke)
     config = checkout / "conf" / "config.yaml"
     config.write_text(config.read_text().replace("tracking: mlflow", "tracking: none"))
     done = run(checkout, "dvc", "repro", "--glob", "*@heights*")

@@ -31,13 +31,16 @@ from lookalike.report.leaderboard import (
     TRUTH,
     caught,
     describe,
+    leaderboard,
     p_value,
     paired_difference,
     present,
     rank,
     rounded,
+    to_csv,
     to_markdown,
 )
+from lookalike.report.page import facts
 from lookalike.report.panels import Draw, panel
 from lookalike.report.results import save, show
 
@@ -336,6 +339,177 @@ def test_a_metric_nobody_told_the_report_of_is_shown_without_a_winner() -> None:
     table = table_of(("vae", {"memorisation_ratio": {"value": 0.5, "error": 0.01}}))
     assert rank(table).metrics[0].title == "Memorisation ratio"
     assert best(table, "memorisation_ratio") == []
+
+
+@pytest.mark.parametrize("content", ["seeds: 3", "seeds: [zero]", "seeds: [-1]", "seeds: [1.5]", "seeds: [true]"])
+def test_a_list_of_seeds_that_are_none_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "pipeline.yaml").write_text(f"data: [a]\nmodels: [a]\n{content}\n")
+    with pytest.raises(UserError, match=r"'seeds' must list whole numbers from 0 on, such as \[0, 1, 2\]"):
+        read_listed(tmp_path / "pipeline.yaml")
+
+
+# Ranks
+
+
+def test_ranks_and_ties_stand_in_the_markdown_table_and_in_the_csv() -> None:
+    table = table_of(
+        ("copycat", distance(1, 0.1)), ("vae", distance(5.0, 0.1)), ("gan", distance(5.2, 0.1)),
+        ("flow", distance(5.3, 0.1)), ("independent", distance(9.0, 0.1)), real=distance(1, 0.1),
+    )  # fmt: skip
+    lines = [line for line in to_markdown([table]).splitlines() if line.startswith("| ")][2:]
+    assert [line.split(" | ")[2].strip("| ") for line in lines] == [
+        "1.00 ± 0.10", "1.00 ± 0.10", "**5.00 ± 0.10 (1)**", "**5.20 ± 0.10 (=1)**", "5.30 ± 0.10 (2)",
+        "9.00 ± 0.10 (4)",
+    ]  # fmt: skip
+    ranks = {line["model"]: line["rank"] for line in csv.DictReader(to_csv([table]).splitlines())}
+    assert ranks == {REAL: "", "copycat": "", "vae": "1", "gan": "=1", "flow": "2", "independent": "4"}
+
+
+def test_a_number_of_another_protocol_is_shown_without_a_rank_and_the_difference_is_named() -> None:
+    table = table_of(
+        ("vae", {"frechet_distance": {"value": 5.0, "error": 0.1, "samples": 10000}}),
+        ("gan", {"frechet_distance": {"value": 6.0, "error": 0.1, "samples": 10000}}),
+        ("flow", {"frechet_distance": {"value": 1.0, "error": 0.1, "samples": 200}}),
+    )
+    board = to_markdown([table])
+    assert "| flow | — | 1.00 ± 0.10 † |" in board
+    note = "flow is not ranked by Fréchet distance, it was measured otherwise: samples 200, not 10,000."
+    assert f"\n\n† {note}\n" in board
+    assert best(table, "frechet_distance") == ["vae"]
+    (line,) = [line for line in csv.DictReader(to_csv([table]).splitlines()) if line["model"] == "flow"]
+    assert (line["rank"], line["not_ranked"]) == ("", "samples 200, not 10,000")
+
+
+def test_a_family_with_another_budget_is_refused_and_one_without_training_is_not(copy: Path) -> None:
+    path = copy / "heights" / "vae" / "train" / "model.json"
+    record = json.loads(path.read_text())
+    write(path, record | {"configuration": {"budget": {"scale": 10.0}, "seed": 0}})
+    table = read_tables(copy, LISTED)[0][0]
+    (vae,) = (line for line in rank(table).lines if line.model == "vae")
+    # Of two that were trained the first one tells; fitted families go with any.
+    assert [number.refused for number in vae.numbers if number] == ["budget.scale 10.0, not 1.0"] * 3
+    ranked = {line.model for line in rank(table).lines if line.numbers[0] and line.numbers[0].rank}
+    assert ranked == {"flow_matching", "independent"}
+
+
+def test_bits_of_different_splits_are_not_compared_point_by_point(copy: Path) -> None:
+    folder = copy / "heights" / "vae" / "evaluate"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    write(folder / "metrics.json", metrics | {BITS: metrics[BITS] | {"split": "validation"}})
+    table = read_tables(copy, LISTED)[0][0]
+    (vae,) = (line for line in rank(table).lines if line.model == "vae")
+    assert vae.numbers[0]
+    assert vae.numbers[0].refused == "split validation, not test"
+    assert paired_difference(table.families[1], table.families[0]) is None
+
+
+# Several training seeds
+
+
+def write_repeats(artifacts: Path, *, data: str = "heights", models: list[str], shifts: dict[int, float]) -> None:
+    """Cells with other seeds, as the cells are but for the seed and a shift of every score."""
+    for model in models:
+        cell = artifacts / data / model
+        for seed, shift in shifts.items():
+            place = cell / "seeds" / str(seed)
+            for stage in ("train", "sample", "evaluate"):
+                shutil.copytree(cell / stage, place / stage)
+            record = json.loads((place / "train" / "model.json").read_text())
+            record["configuration"]["seed"] = seed
+            write(place / "train" / "model.json", record)
+            metrics = json.loads((place / "evaluate" / "metrics.json").read_text())
+            shifted = {name: entry | {"value": entry["value"] + shift} for name, entry in metrics.items()}
+            write(place / "evaluate" / "metrics.json", shifted)
+
+
+SEEDED = Listed(data=["heights"], models=MODELS, seeds=[0, 1, 2])
+
+
+@pytest.fixture
+def repeated(copy: Path) -> Path:
+    """Cells that were repeated with two more seeds; the seed that is the cell's own is listed and has no folder."""
+    write_repeats(copy, models=MODELS, shifts={1: 0.3, 2: -0.6})
+    return copy
+
+
+def test_scores_over_seeds_are_mean_and_deviation_and_say_of_how_many(repeated: Path) -> None:
+    tables, skipped = read_tables(repeated, SEEDED)
+    assert not skipped
+    board = leaderboard(tables)["heights"]
+    for model in MODELS:
+        cell = json.loads((repeated / "heights" / model / "evaluate" / "metrics.json").read_text())
+        for name, entry in board[model].items():
+            value = cell[name]["value"]
+            assert entry["value"] == value
+            assert entry["seeds"] == {"0": value, "1": value + 0.3, "2": value - 0.6}
+            assert entry["mean"] == pytest.approx(value - 0.1)
+            assert entry["deviation"] == pytest.approx(np.std([0, 0.3, -0.6], ddof=1))
+    assert "seeds" not in board[REAL]["wasserstein_1"]
+    text = describe(board["vae"][BITS])
+    assert text.startswith("≤ ")
+    assert text.endswith("± 0.46, n = 3")
+    markdown = to_markdown(tables)
+    assert text in markdown
+    assert "Value ± standard error, or mean ± standard deviation over n training seeds." in markdown
+    (line,) = [
+        line
+        for line in csv.DictReader(to_csv(tables).splitlines())
+        if (line["model"], line["metric"]) == ("vae", "wasserstein_1")
+    ]
+    assert float(line["mean"]) == board["vae"]["wasserstein_1"]["mean"]
+    assert json.loads(line["seeds"]) == board["vae"]["wasserstein_1"]["seeds"]
+
+
+def test_a_spread_over_seeds_ties_what_one_seed_told_apart(artifacts: Path, copy: Path) -> None:
+    assert best(read_tables(artifacts, SEEDED)[0][0], "wasserstein_1") == ["flow_matching"]
+    write_repeats(copy, models=MODELS, shifts={1: 0.3, 2: -0.6})
+    assert best(read_tables(copy, SEEDED)[0][0], "wasserstein_1") == ["flow_matching", "vae", "independent"]
+
+
+def test_seeds_that_are_not_there_yet_are_named_and_the_others_counted(repeated: Path) -> None:
+    shutil.rmtree(repeated / "heights" / "vae" / "seeds" / "2")
+    tables, skipped = read_tables(repeated, SEEDED)
+    assert skipped == ["heights/vae with seed 2"]
+    assert {row.model: len(row.metrics["wasserstein_1"]["seeds"]) for row in tables[0].families} == {
+        "flow_matching": 3, "vae": 2, "independent": 3, "copycat": 3
+    }  # fmt: skip
+
+
+def test_seeds_that_are_no_longer_listed_do_not_count(repeated: Path) -> None:
+    (table,), _ = read_tables(repeated, dataclasses.replace(SEEDED, seeds=[]))
+    assert "seeds" not in table.families[0].metrics["wasserstein_1"]
+
+
+@pytest.mark.parametrize(
+    ("file", "edit", "words"),
+    [
+        ("train/model.json", {"code_digest": "e" * 64}, "code digest eeee"),
+        ("train/model.json", {"configuration": {"budget": {"scale": 5.0}, "seed": 1}}, "budget (scale 5.0), not"),
+        ("evaluate/metrics.json", {"wasserstein_1": {"value": 1.0, "samples": 7}}, "wasserstein_1: samples 7, not 48"),
+        ("train/model.json", None, "is not complete"),
+    ],
+)  # fmt: skip
+def test_what_is_no_repeat_of_the_cell_is_refused_with_the_command_that_makes_one(
+    repeated: Path, file: str, edit: dict[str, Any] | None, words: str
+) -> None:
+    path = repeated / "heights" / "vae" / "seeds" / "1" / file
+    if edit is None:
+        path.unlink()
+    else:
+        write(path, json.loads(path.read_text()) | edit)
+    with pytest.raises(UserError) as error:
+        read_tables(repeated, SEEDED)
+    assert words in str(error.value)
+    assert "run `python pipelines/repeat.py data=heights model=vae seed=1`" in str(error.value)
+
+
+def test_versions_stand_in_the_report_and_are_no_metric(copy: Path) -> None:
+    for path in (copy / "heights" / REAL / "metrics.json", copy / "heights" / "vae" / "evaluate" / "metrics.json"):
+        write(path, json.loads(path.read_text()) | {"versions": {"numpy": "2.4.0", "torch": "2.13.0"}})
+    (table,), _ = read_tables(copy, dataclasses.replace(SEEDED, seeds=[]))
+    assert table.real.versions == table.families[1].versions == {"numpy": "2.4.0", "torch": "2.13.0"}
+    assert "versions" not in table.real.metrics
+    assert ("scored with", "numpy 2.4.0, torch 2.13.0") in facts(table)
 
 
 # Tables after the first

@@ -188,7 +188,10 @@ def test_one_run_holds_the_whole_story(tracked: Workspace) -> None:
     for split in ("train", "validation"):
         rows = np.genfromtxt(cell / "train" / f"loss_{split}.csv", delimiter=",", names=True)
         assert told["metrics"][f"{split}/loss"] == list(zip(rows["step"], rows["loss"], strict=True))
-    for name, entry in json.loads((cell / "evaluate" / "metrics.json").read_text()).items():
+    scores = json.loads((cell / "evaluate" / "metrics.json").read_text())
+    for name, version in scores.pop("versions").items():
+        assert told["tags"][f"protocol.versions.{name}"] == version
+    for name, entry in scores.items():
         assert told["metrics"][name] == [(0, entry["value"])]
         assert told["metrics"][f"{name}_error"] == [(0, entry["standard_error"])]
         assert told["metrics"].get(f"{name}_p_value") == ([(0, entry["p_value"])] if "p_value" in entry else None)
@@ -415,6 +418,35 @@ def test_the_report_is_kept_with_the_runs_that_it_is_about(tracked: Workspace, t
     (tmp_path / "results" / "leaderboard.json").write_text(json.dumps({"heights": {"vae": {}}}))
     (tmp_path / "results" / "report.html").write_text("of other scores")
     assert "up to date" in workspace.run("record").stdout
+
+
+def test_a_repeat_with_another_seed_is_a_run_of_its_own_that_record_and_report_find(
+    tracked: Workspace, tmp_path: Path
+) -> None:
+    workspace = tracked.copy(tmp_path)
+    for seed in (0, 1):
+        workspace.run("repeat", "model=vae", f"seed={seed}")
+    run = only(workspace.store)  # of seed 1: that of seed 0 is the cell's, and was not trained again
+    assert (run.info.run_name, run.info.status, run.data.tags["seed"]) == ("heights-vae", "FINISHED", "1")
+    assert run.data.params["seed"] == "1"
+    assert {f"recorded.{stage}" for stage in ("train", "sample", "evaluate")} <= run.data.tags.keys()
+    assert re.fullmatch(r"\d+\.\d+.*", run.data.tags["protocol.versions.torch"])
+
+    cell = tmp_path / "artifacts" / "heights" / "vae"
+    scores, again = (
+        json.loads((place / "evaluate" / "metrics.json").read_text()) for place in (cell, cell / "seeds" / "1")
+    )
+    values = {"0": scores["wasserstein_1"]["value"], "1": again["wasserstein_1"]["value"]}
+    board = {"wasserstein_1": {"value": values["0"], "seeds": values}}
+    (tmp_path / "results" / "figures").mkdir(parents=True)
+    (tmp_path / "results" / "leaderboard.json").write_text(json.dumps({"heights": {"vae": board}}))
+    (tmp_path / "results" / "report.html").write_text("page")
+    lines = workspace.run("record").stdout.splitlines()[1:]
+    assert [re.sub(r" [0-9a-f]{16}", "", line).strip() for line in lines] == [
+        "heights-vae: train, sample, evaluate, report", "heights-vae with seed 1: report"
+    ]  # fmt: skip
+    assert sorted(run.data.params["seed"] for run in runs(workspace.store)) == ["0", "1"]
+    assert all(files(workspace.store, run, "report") == ["report/report.html"] for run in runs(workspace.store))
 
 
 def test_wandb_offline_writes_a_run_folder_with_the_same_content(tracked: Workspace, tmp_path: Path) -> None:

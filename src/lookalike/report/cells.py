@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lookalike.core.errors import UserError
 from lookalike.core.files import read_json as read_record
 from lookalike.data import Prepared
+from lookalike.report.contest import Entrant, difference
 
 Entry = dict[str, Any]
 Curve = NDArray[np.float64]
@@ -28,6 +29,9 @@ STAGES = {
 }
 """What a family's row is read from, by stage."""
 
+VERSIONS = "versions"
+"""What in a `metrics.json` is no metric."""
+
 REAL_FILES = ("metrics.json", "samples.npz", "details.npz", "cost.json")
 
 IN_GIT = "metrics.json"
@@ -40,6 +44,7 @@ class Listed:
 
     data: list[str]
     models: list[str]
+    seeds: list[int] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,13 +53,15 @@ class Row:
 
     Attributes:
         model: the family's name, or `REAL`.
-        metrics: as `evaluate` wrote them.
+        metrics: as `evaluate` wrote them. Where the cell was repeated with other seeds, every entry holds `mean` and
+            `deviation` over training seeds too, and `seeds`, the value of each.
         samples: values `[N, *shape]`.
         costs: `cost.json` by stage.
         record: `model.json`; empty for real data.
         curves: losses by split and name; empty where nothing was trained by gradient descent.
         arrays: log-likelihoods and the rows they belong to, by split; the density curve of a one-dimensional domain;
             rows and distances of the training points nearest to the first samples.
+        versions: of what scored it.
     """
 
     model: str
@@ -64,6 +71,7 @@ class Row:
     record: dict[str, Any] = dataclasses.field(default_factory=dict)
     curves: dict[str, dict[str, Curve]] = dataclasses.field(default_factory=dict)
     arrays: dict[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,10 +96,11 @@ class Table:
 
 
 def read_listed(path: Path) -> Listed:
-    """The data sets and families of `conf/pipeline.yaml`.
+    """The data sets, families and training seeds of `conf/pipeline.yaml`.
 
     Raises:
-        UserError: one of the two lists is missing or holds something else than names.
+        UserError: one of the first two lists is missing or holds something else than names; the last one holds
+            something else than seeds.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -101,7 +110,10 @@ def read_listed(path: Path) -> Listed:
     for key, names in lists.items():
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise UserError(f"{path}: '{key}' must list names, it is {names!r}")
-    return Listed(data=list(lists["data"] or ()), models=list(lists["models"] or ()))
+    seeds = content.get("seeds", [])
+    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise UserError(f"{path}: 'seeds' must list whole numbers from 0 on, such as [0, 1, 2], it is {seeds!r}")
+    return Listed(data=list(lists["data"] or ()), models=list(lists["models"] or ()), seeds=list(dict.fromkeys(seeds)))
 
 
 def read_tables(artifacts: Path, listed: Listed) -> tuple[list[Table], list[str]]:
@@ -116,7 +128,10 @@ def read_tables(artifacts: Path, listed: Listed) -> tuple[list[Table], list[str]
         absent = [model for model in listed.models if model not in present]
         skipped += [f"{data}/{model}" for model in absent] if present else [data]
         if present:
-            tables.append(read_table(artifacts / data, present))
+            tables.append(read_table(artifacts / data, present, seeds=listed.seeds))
+            for row in tables[-1].families:
+                places = repeats(artifacts / data / row.model, row.record, listed.seeds)
+                skipped += [f"{data}/{row.model} with seed {seed}" for seed, p in places.items() if not is_begun(p)]
     if not tables:
         raise UserError(
             f"nothing to compare in {artifacts}: `dvc repro` makes all that conf/pipeline.yaml lists; a first cell "
@@ -131,7 +146,7 @@ def is_begun(folder: Path) -> bool:
     return any((folder / stage / name).is_file() for stage in STAGES for name in STAGES[stage] if name != IN_GIT)
 
 
-def read_table(folder: Path, models: list[str]) -> Table:
+def read_table(folder: Path, models: list[str], *, seeds: list[int]) -> Table:
     """All of one data set, `artifacts/<data>`."""
     prepared = Prepared(folder / "prepared")
     features = folder / "features"
@@ -147,13 +162,14 @@ def read_table(folder: Path, models: list[str]) -> Table:
             samples=read_arrays(folder / REAL / "samples.npz")["samples"],
             costs={},
             arrays=read_arrays(folder / REAL / "details.npz"),
+            versions=read_versions(folder / REAL / "metrics.json"),
         ),
-        families=[read_family(folder / model) for model in models],
+        families=[read_family(folder / model, seeds=seeds) for model in models],
     )
 
 
-def read_family(folder: Path) -> Row:
-    """One cell, `artifacts/<data>/<model>`."""
+def read_family(folder: Path, *, seeds: list[int]) -> Row:
+    """One cell, `artifacts/<data>/<model>`, and the scores of its repeats with the listed seeds that are there."""
     for stage, names in STAGES.items():
         require(folder / stage, names, stage=stage, model=folder.name)
     train, evaluate = folder / "train", folder / "evaluate"
@@ -166,15 +182,86 @@ def read_family(folder: Path) -> Row:
                 f"data={folder.parent.name} model={folder.name}` again"
             )
     curves = {split: read_curves(train / f"loss_{split}.csv") for split in ("train", "validation")}
+    scores = read_scores(evaluate / "metrics.json")
+    others = {
+        seed: read_repeat(place, record, scores)
+        for seed, place in repeats(folder, record, seeds).items()
+        if is_begun(place)
+    }
     return Row(
         model=folder.name,
-        metrics=read_scores(evaluate / "metrics.json"),
+        metrics=over_seeds(scores, others, own=own_seed(record)),
         samples=read_arrays(folder / "sample" / "samples.npz")["samples"],
         costs=costs,
         record=record,
         curves={split: curve for split, curve in curves.items() if curve},
         arrays=read_arrays(evaluate / "details.npz"),
+        versions=read_versions(evaluate / "metrics.json"),
     )
+
+
+def own_seed(record: dict[str, Any]) -> int:
+    """The seed that a cell was trained with, by its `model.json`."""
+    return int(record["configuration"]["seed"])
+
+
+def repeats(folder: Path, record: dict[str, Any], seeds: list[int]) -> dict[int, Path]:
+    """Where a cell's repeats with some seeds belong. Its own seed is no repeat: that is the cell."""
+    return {seed: folder / "seeds" / str(seed) for seed in seeds if seed != own_seed(record)}
+
+
+def read_repeat(folder: Path, record: dict[str, Any], scores: dict[str, Entry]) -> dict[str, Entry]:
+    """The scores of a cell's repeat, `artifacts/<data>/<model>/seeds/<seed>`.
+
+    Raises:
+        UserError: it is not complete, or not trained or scored as the cell was, but for the seed.
+    """
+    data, model, _, seed = folder.parts[-4:]
+    again = f"run `python pipelines/repeat.py data={data} model={model} seed={seed}`"
+    for name in ("train/model.json", "evaluate/metrics.json", "evaluate/cost.json"):
+        if not (folder / name).is_file():
+            raise UserError(f"{data}/{model} with seed {seed} is not complete, {folder / name} is missing: {again}")
+    trained, own = (flat_identity(found) for found in (read_json(folder / "train" / "model.json"), record))
+    found = read_scores(folder / "evaluate" / "metrics.json")
+    differences = [difference(trained, own)]
+    differences += [
+        f"{metric}: {words}"
+        for metric in scores.keys() & found.keys()
+        if (words := difference(measured_by(found[metric]), measured_by(scores[metric])))
+    ]
+    if any(differences):
+        raise UserError(
+            f"{data}/{model} with seed {seed} is no repeat of the cell: {next(filter(None, differences))}; {again}"
+        )
+    return found
+
+
+def flat_identity(record: dict[str, Any]) -> Entry:
+    """Of `model.json` what repeats with other seeds share: settings, data, code."""
+    settings = {key: value for key, value in record["configuration"].items() if key != "seed"}
+    return settings | {key: record[key] for key in ("data_digest", "code_digest")}
+
+
+def measured_by(entry: Entry) -> Entry:
+    """Of an entry what repeats share: its protocol, and of a likelihood its kind and settings."""
+    likelihood = {key: entry[key] for key in ("kind", "settings") if "kind" in entry and key in entry}
+    # Settings of other metrics are the code's, or follow from the samples.
+    return {key: value for key, value in Entrant(entry=entry).protocol.items() if key != "settings"} | likelihood
+
+
+def over_seeds(scores: dict[str, Entry], others: dict[int, dict[str, Entry]], *, own: int) -> dict[str, Entry]:
+    """A cell's scores, those that every seed has with mean and deviation over its own and the other training seeds."""
+    merged = {}
+    for metric, entry in scores.items():
+        merged[metric] = entry
+        if others and all(metric in found for found in others.values()):
+            values = {own: entry["value"]} | {seed: found[metric]["value"] for seed, found in others.items()}
+            merged[metric] = entry | {
+                "mean": float(np.mean(list(values.values()))),
+                "deviation": float(np.std(list(values.values()), ddof=1)),
+                "seeds": {str(seed): values[seed] for seed in sorted(values)},
+            }
+    return merged
 
 
 def require(folder: Path, names: tuple[str, ...], *, stage: str, model: str | None = None) -> None:
@@ -195,11 +282,16 @@ def read_scores(path: Path) -> dict[str, Entry]:
     The file can't call it so: `dvc metrics show` takes a key of that name for a failure to load.
     """
     names = {"standard_error": "error"}
-    scores = read_json(path)
+    scores = {metric: entry for metric, entry in read_json(path).items() if metric != VERSIONS}
     for metric, entry in scores.items():
         if not isinstance(entry, dict) or "value" not in entry:
             raise UserError(f"damaged: {path} (no value of {metric}). Run its stage again")
     return {metric: {names.get(k, k): v for k, v in entry.items()} for metric, entry in scores.items()}
+
+
+def read_versions(path: Path) -> dict[str, str]:
+    """The versions that a `metrics.json` was computed with."""
+    return {name: str(version) for name, version in read_json(path).get(VERSIONS, {}).items()}
 
 
 def read_json(path: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:

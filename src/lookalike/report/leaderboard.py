@@ -8,11 +8,13 @@ import dataclasses
 import io
 import json
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from lookalike.report import contest
 from lookalike.report.cells import REAL, Entry, Row, Table
+from lookalike.report.contest import Better, Entrant, Place
 
 Board = dict[str, dict[str, Entry]]
 """One data set's part of the leaderboard: entries by model and metric."""
@@ -27,8 +29,6 @@ SIGNS = {"exact": "", "lower bound": "≤ ", "estimate": "≈ ", "at least": "�
 
 Where the model's own likelihood counts against it, as in KL(P_model‖P_data), the number is too low instead.
 """
-
-Better = Literal["lower", "higher"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,14 +98,19 @@ class Number:
     """A number for reading.
 
     Attributes:
-        text: value and error.
+        text: value and error; of several training seeds mean, deviation and how many they are.
         best: of the best family, or not told from it.
+        rank: `1`, `=1` for a tie with the best, `3?` where a better number of another kind leaves it open; empty where
+            it is not ranked.
+        refused: why its protocol bars it from the ranking.
         test: the p-value in words, of a test.
         copied: nearer to the training data than real data are, or with more repeats.
     """
 
     text: str
     best: bool
+    rank: str
+    refused: str
     test: str
     copied: bool
 
@@ -126,21 +131,38 @@ class Ranking:
     metrics: list[Metric]
     lines: list[Line]
 
+    @property
+    def refused(self) -> list[str]:
+        """A sentence for every number that is not ranked because of its protocol."""
+        return [
+            f"{line.model} is not ranked by {metric.title}, it was measured otherwise: {number.refused}."
+            for line in self.lines
+            for metric, number in zip(self.metrics, line.numbers, strict=True)
+            if number and number.refused
+        ]
+
 
 def leaderboard(tables: list[Table]) -> dict[str, Board]:
     """All entries of all cells as they are; real data under the model name `real`."""
     return {table.name: {row.model: row.metrics for row in table.rows} for table in tables}
 
 
-def to_csv(boards: dict[str, Board]) -> str:
-    """One line a number: data, model, metric, value, error, then whatever the entries hold, settings as JSON."""
-    entries = [
-        {"data": data, "model": model, "metric": metric} | entry
-        for data, board in boards.items()
-        for model, metrics in board.items()
-        for metric, entry in metrics.items()
-    ]
-    columns = list(dict.fromkeys(["data", "model", "metric", "value", "error", *(k for e in entries for k in e)]))
+def to_csv(tables: list[Table]) -> str:
+    """One line a number: data, model, metric, value, error, rank, then whatever the entries hold, settings as JSON.
+
+    `rank` is as in the markdown tables, and `not_ranked` says why a number that is of another protocol has none.
+    """
+    known = [metric for metrics in TABLES for metric in metrics]
+    entries = []
+    for table in tables:
+        standings = {metric.name: places(table, metric) for metric in known}
+        for row in table.rows:
+            for metric, entry in row.metrics.items():
+                place = standings.get(metric, {}).get(row.model, Place(rank=None))
+                line = {"data": table.name, "model": row.model, "metric": metric} | entry
+                entries.append(line | {"rank": str(place), "not_ranked": place.refused})
+    first = ["data", "model", "metric", "value", "error", "rank", "not_ranked", "mean", "deviation", "seeds"]
+    columns = list(dict.fromkeys([*first, *(key for entry in entries for key in entry)]))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -155,23 +177,43 @@ def flat(value: Any) -> Any:
 
 def to_markdown(tables: list[Table]) -> str:
     """A table a data set, numbers rounded by their errors."""
-    lines = ["# Leaderboard", "", f"Value ± standard error. {READING}"]
+    several = SEEDS if any(has_several_seeds(table) for table in tables) else ""
+    lines = ["# Leaderboard", "", f"Value ± standard error{several}. {READING}"]
     for table in tables:
         ranking = rank(table)
         titles = [metric.title for metric in ranking.metrics]
         lines += ["", f"## {table.name}", "", row_of(["model", "likelihood", *titles])]
         lines += [row_of(["---", "---", *("---:" for _ in titles)])]
         for line in ranking.lines:
-            texts = [f"**{n.text}**" if n and n.best else n.text if n else "—" for n in line.numbers]
-            lines.append(row_of([line.model, line.kind or "—", *texts]))
+            lines.append(row_of([line.model, line.kind or "—", *(field(number) for number in line.numbers)]))
+        lines += [note for sentence in ranking.refused for note in ("", f"† {sentence}")]
     return "\n".join(lines) + "\n"
 
 
+def has_several_seeds(table: Table) -> bool:
+    """Whether any family was trained with several seeds."""
+    return any("seeds" in entry for row in table.families for entry in row.metrics.values())
+
+
+def field(number: Number | None) -> str:
+    """`**1.23 ± 0.01 (1)**`: a number with its rank, or a dagger where it is refused one."""
+    if number is None:
+        return "—"
+    text = number.text + (f" ({number.rank})" if number.rank else "") + (" †" if number.refused else "")
+    return f"**{text}**" if number.best else text
+
+
+SEEDS = ", or mean ± standard deviation over n training seeds"
+
 READING = (
-    "Bold: the best family, and those whose difference to it is within two standard errors (of bits: of the "
-    "differences at each test point). ≤ is a bound, the true number of bits is lower still: a bound that beats an "
-    f"exact value settles the order, the reverse does not. `{COPIES}` returns training data, so its samples do not "
-    "compete."
+    "In parentheses the rank: one more than the families that are better for certain. Bold: the best family (1), and "
+    "those that are not told from it (=1), their difference being within two standard errors (of bits: of the "
+    "differences at each test point) or, where both were trained with several seeds, not significant at 5 % between "
+    "seeds (Welch's t-test). ≤ is a bound, the true number of bits is lower still, and ≈ an estimate, which errs to "
+    "either side: a bound that beats an exact value settles the order, the reverse does not, nor does an estimate "
+    "against another kind. Then ? says that a family with a better number of another kind may be ahead. "
+    f"`{COPIES}` returns training data, so its samples do not compete. Numbers of different protocols (†) are not "
+    "ranked together."
 )
 
 
@@ -184,15 +226,18 @@ def rank(table: Table, metrics: list[Metric] | None = None) -> Ranking:
     board: Board = {row.model: row.metrics for row in table.rows}
     metrics = shown_metrics(table) if metrics is None else metrics
     models = sorted(board, key=lambda model: (model != REAL, *standing(board[model]), model))
-    best = {metric.name: winners(table, metric) for metric in metrics}
+    standings = {metric.name: places(table, metric) for metric in metrics}
 
     def number(model: str, metric: Metric) -> Number | None:
         entry = board[model].get(metric.name)
         if entry is None:
             return None
+        place = standings[metric.name].get(model, Place(rank=None))
         return Number(
             text=describe(entry),
-            best=model in best[metric.name],
+            best=place.first,
+            rank=str(place),
+            refused=place.refused,
             test=p_value(entry["p_value"]) if "p_value" in entry else "",
             copied=model != REAL and is_copied(metric.name, entry, table.real.metrics.get(metric.name)),
         )
@@ -256,32 +301,61 @@ def shown_metrics(table: Table) -> list[Metric]:
 
 def standing(metrics: dict[str, Entry]) -> tuple[float, float]:
     """What lines are sorted by: bits, then distance."""
-    distance = next((metrics[name]["value"] for name in DISTANCES if name in metrics), math.inf)
-    return metrics[BITS]["value"] if BITS in metrics else math.inf, distance
+    distance = next((central(metrics[name]) for name in DISTANCES if name in metrics), math.inf)
+    return central(metrics[BITS]) if BITS in metrics else math.inf, distance
+
+
+def central(entry: Entry) -> float:
+    """The mean over training seeds where there are several, else the value."""
+    return float(entry["mean"] if "mean" in entry else entry["value"])
 
 
 def winners(table: Table, metric: Metric) -> list[str]:
-    """The best family and those within two standard errors of it, best first; of bits, errors of paired differences."""
+    """The best family and those that are not told from it, best first."""
+    first = {model: place for model, place in places(table, metric).items() if place.first}
+    sign = -1 if metric.better == "higher" else 1
+    numbers = {row.model: row.metrics for row in table.families}
+    return sorted(first, key=lambda model: (first[model].tied, sign * central(numbers[model][metric.name])))
+
+
+def places(table: Table, metric: Metric) -> dict[str, Place]:
+    """The places of the families that compete in a metric, by name; nobody competes where no side is better."""
     if metric.better is None:
-        return []
-    sign = 1 if metric.better == "lower" else -1
-    rivals = [row for row in table.families if row.model != COPIES and metric.name in row.metrics]
-    rivals.sort(key=lambda row: sign * row.metrics[metric.name]["value"])
-    return [row.model for row in rivals if within_two_errors(row, rivals[0], metric.name, sign=sign)]
+        return {}
+    rivals = {row.model: row for row in table.families if row.model != COPIES and metric.name in row.metrics}
+
+    def paired(model: str, other: str) -> tuple[float, float] | None:
+        found = paired_difference(rivals[model], rivals[other])
+        return found[:2] if found else None
+
+    return contest.places(
+        {name: Entrant(entry=row.metrics[metric.name], trained=compute(row)) for name, row in rivals.items()},
+        better=metric.better,
+        paired=paired if metric.name == BITS else None,
+    )
 
 
-def within_two_errors(row: Row, best: Row, metric: str, *, sign: int) -> bool:
-    entry, first = row.metrics[metric], best.metrics[metric]
-    difference, error = entry["value"] - first["value"], math.hypot(entry.get("error") or 0, first.get("error") or 0)
-    if metric == BITS and (paired := paired_difference(row, best)):
-        difference, error, _ = paired
-    return row is best or sign * difference <= 2 * error
+def compute(row: Row) -> Entry:
+    """What of its training a family must share with those that it is ranked with: data, and what training may cost.
+
+    What has no steps cost nothing: the price does not apply to it.
+    """
+    if not row.record:
+        return {}
+    settings, trained = row.record["configuration"], bool(row.record["steps"])
+    given = {"budget": ("scale",), "data": ("flops", "steps")}
+    price = {f"{section}.{key}": settings.get(section, {}).get(key) for section, keys in given.items() for key in keys}
+    return {"data_digest": row.record["data_digest"], **(price if trained else dict.fromkeys(price))}
 
 
 def describe(entry: Entry) -> str:
-    """`≤ 1.234 ± 0.012`: the sign tells the kind of a likelihood."""
-    value, error = rounded(entry["value"], entry.get("error"))
-    return SIGNS.get(entry.get("kind", "exact"), "") + (f"{value} ± {error}" if error else value)
+    """`≤ 1.234 ± 0.012`: the sign tells the kind of a likelihood. Of several seeds `1.234 ± 0.012, n = 3`."""
+    if "seeds" in entry:
+        value, error = rounded(entry["mean"], entry["deviation"])
+    else:
+        value, error = rounded(entry["value"], entry.get("error"))
+    several = f", n = {len(entry['seeds'])}" if "seeds" in entry else ""
+    return SIGNS.get(entry.get("kind", "exact"), "") + (f"{value} ± {error}" if error else value) + several
 
 
 def rounded(value: float, error: float | None) -> tuple[str, str]:
@@ -299,18 +373,22 @@ def paired_difference(row: Row, other: Row) -> tuple[float, float, int] | None:
 
     Points differ more than families do; a difference at each point leaves their spread out.
     """
-    if BITS not in row.metrics or BITS not in other.metrics:
+    if BITS not in row.metrics or BITS not in other.metrics or scored_split(row) != scored_split(other):
         return None
-    _, ours, theirs = np.intersect1d(
-        row.arrays["rows_test"], other.arrays["rows_test"], assume_unique=True, return_indices=True
-    )
+    rows = f"rows_{scored_split(row)}"
+    _, ours, theirs = np.intersect1d(row.arrays[rows], other.arrays[rows], assume_unique=True, return_indices=True)
     if len(ours) < 2:
         return None
     difference = bits(row)[ours] - bits(other)[theirs]
     return float(difference.mean()), float(difference.std(ddof=1) / math.sqrt(len(ours))), len(ours)
 
 
+def scored_split(row: Row) -> str:
+    """The split that a family's bits are of."""
+    return str(row.metrics[BITS].get("split", "test"))
+
+
 def bits(row: Row) -> Any:
     """Bits a dimension of each scored test point: nats times the factor that made the entry of their mean."""
-    nats = row.arrays["log_likelihood_test"]
+    nats = row.arrays[f"log_likelihood_{scored_split(row)}"]
     return nats * (row.metrics[BITS]["value"] / nats.mean())

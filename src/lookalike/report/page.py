@@ -18,6 +18,7 @@ from lookalike.report.leaderboard import (
     DISTANCES,
     METRICS,
     NOVELTY,
+    SEEDS,
     SIGNS,
     SUPPORT,
     TESTS,
@@ -26,6 +27,7 @@ from lookalike.report.leaderboard import (
     Ranking,
     caught,
     describe,
+    has_several_seeds,
     paired_difference,
     present,
     rank,
@@ -107,6 +109,7 @@ def section(table: Table) -> dict[str, Any]:
         "about": about(table),
         "tiles": tiles(table),
         "ranking": ranking,
+        "several": SEEDS if has_several_seeds(table) else "",
         "real": REAL,
         "groups": [
             {"title": title, "note": note, "ranking": rank(table, metrics), "novelty": known is NOVELTY}
@@ -206,9 +209,9 @@ def tile(title: str, model: str, text: str, what: str, note: str) -> dict[str, s
 def verdict(best: Entry) -> str:
     """What the kind of the best likelihood means for the order."""
     return {
-        "exact": "Exact. A family that shows a bound may in truth do better than its number.",
-        "lower bound": "A bound: the truth is lower still, so it is ahead of every exact value above it.",
-        "estimate": "An estimate: it can err to either side.",
+        "exact": "Exact: ahead of all exact values above it. A family that shows a bound may in truth do better still.",
+        "lower bound": "A bound: the truth is lower still, so it is ahead of every exact value above it for certain.",
+        "estimate": "An estimate, which errs to either side: it settles no order against another kind.",
     }[best["kind"]]
 
 
@@ -322,9 +325,17 @@ def facts(table: Table) -> list[tuple[str, str]]:
         ("scored on", f"the test split, {table.prepared.summary['splits']['test']['count']:,} observations"),
         ("compared in", f"{table.extractor['name']}, digest {table.extractor['digest'] or '— (numbers as they are)'}"),
         ("data digest", table.prepared.digest),
+        ("scored with", versions_of(table)),
         ("compute", f"{flops} operations a trained family, budget scale {', '.join(scales)}" if trained else "—"),
         ("error of a likelihood", "standard error of the mean over test points"),
     ]
+
+
+def versions_of(table: Table) -> str:
+    """What computed a data set's numbers; every set of versions, where there are several."""
+    rows = [row for row in table.rows if row.versions]
+    found = dict.fromkeys(", ".join(f"{name} {used}" for name, used in row.versions.items()) for row in rows)
+    return "; ".join(found) or "—"
 
 
 def cost_line(row: Row) -> dict[str, str]:

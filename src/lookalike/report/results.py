@@ -23,7 +23,7 @@ def save(tables: list[Table], folder: Path) -> None:
     """Write leaderboard, cards, figures and page; all but the page, which shows cost, repeat to the byte."""
     boards = leaderboard(tables)
     write_json(folder / "leaderboard.json", boards)
-    (folder / "leaderboard.csv").write_text(to_csv(boards))
+    (folder / "leaderboard.csv").write_text(to_csv(tables))
     (folder / "leaderboard.md").write_text(to_markdown(tables))
     (folder / "cards").mkdir()
     (folder / "figures").mkdir()
@@ -64,7 +64,8 @@ def print_board(markdown: str, console: Console) -> None:
     """Print the tables of `leaderboard.md`, each as wide as its numbers need."""
     for part in markdown.split("\n## ")[1:]:
         data, *lines = part.splitlines()
-        head, _, *rows = ([field.strip() for field in line.strip("|").split(" | ")] for line in lines if line)
+        rows = [[field.strip() for field in line.strip("|").split(" | ")] for line in lines if line.startswith("|")]
+        head, _, *rows = rows
         grid = Grid(title=data, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
         for i, name in enumerate(head):
             grid.add_column(name, justify="left" if i < 2 else "right", no_wrap=True)
@@ -73,3 +74,5 @@ def print_board(markdown: str, console: Console) -> None:
         needed = Measurement.get(console, console.options.update(max_width=1000), grid).maximum
         print()
         Console(width=max(console.width, needed)).print(grid)
+        for note in (line for line in lines if line.startswith("†")):
+            print(note)

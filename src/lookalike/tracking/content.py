@@ -105,9 +105,10 @@ def of_sample(folder: Path, content: Content, settings: Record | None) -> Conten
 
 
 def of_evaluate(folder: Path, content: Content) -> Content:
-    """Every score with its error and p-value, and as a tag its protocol: what else its entry says."""
+    """Every score with its error and p-value, and as a tag its protocol: what else its entry says, and the versions."""
     scores: dict[str, Record] = json.loads((folder / "metrics.json").read_text())
-    results, tags = list(content.results), {}
+    versions = scores.pop("versions", {})
+    results, tags = list(content.results), {f"protocol.versions.{name}": used for name, used in versions.items()}
     for name, entry in scores.items():
         keys = {"value": name, "standard_error": f"{name}_error", "p_value": f"{name}_p_value"}
         numbers = {shown: entry.get(key) for key, shown in keys.items()}

@@ -171,6 +171,7 @@ def description(record: Record) -> Tags:
         "mlflow.source.type": "LOCAL",
         "data": data,
         "model": str(record["name"]).removeprefix(f"{data}-"),
+        "seed": str(record["configuration"]["seed"]),
         **{key: record[key] for key in ("fingerprint", "data_digest", "code_digest")},
     }
 

@@ -15,6 +15,9 @@ from lookalike.core.domain import Domain
 from lookalike.pictures import save_picture
 from lookalike.tracking.content import STAGES, Content, Point, Record, digest, read
 
+REPEATS = "*/*/seeds/*/train/model.json"
+"""The models of cells that were repeated with other seeds, below `artifacts/`."""
+
 
 class Run(Protocol):
     """The run of a trained model in one view."""
@@ -87,9 +90,16 @@ def catch_up(run: Run, record: Record, cell: Path, *, before: str) -> None:
 
 
 def show_cells(server: Server, artifacts: Path, results: Path) -> Iterator[str]:
-    """Show every cell of a workspace and its report; yields a line a cell on what was new to the view."""
-    for path in sorted(artifacts.glob("*/*/train/model.json")):
+    """Show every cell of a workspace and its report, again with every seed that it was repeated with.
+
+    Yields a line a cell on what was new to the view. A repeat of the cell's own seed is the cell.
+    """
+    shown = set()
+    for path in [*sorted(artifacts.glob("*/*/train/model.json")), *sorted(artifacts.glob(REPEATS))]:
         cell, record = path.parents[1], json.loads(path.read_text())
+        if record["fingerprint"] in shown:
+            continue
+        shown.add(record["fingerprint"])
         run = server.open(record, training=False)
         new = [
             stage
@@ -100,7 +110,8 @@ def show_cells(server: Server, artifacts: Path, results: Path) -> Iterator[str]:
         if report.covers(cell) and show_report(run, report.files(cell)):
             new.append("report")
         run.close("FINISHED")
-        yield f"{record['name']} {record['fingerprint']}: {', '.join(new) or 'up to date'}"
+        seed = f"with seed {cell.name} " if cell.parent.name == "seeds" else ""
+        yield f"{record['name']} {seed}{record['fingerprint']}: {', '.join(new) or 'up to date'}"
 
 
 def show_report(run: Run, files: dict[str, list[Path]]) -> bool:
@@ -120,21 +131,26 @@ class Report:
     artifacts: Path
 
     def covers(self, cell: Path) -> bool:
-        """Whether the report's table has the cell as it is: with the scores that its files have."""
+        """Whether the report's table has the cell as it is, or as one of its seeds: with the scores of its files."""
         board, scores = self.folder / "leaderboard.json", cell / "evaluate" / "metrics.json"
         # Scores come with git; that they are of this run is said beside them, by what does not.
         if not (board.is_file() and scores.is_file() and (cell / "evaluate" / "cost.json").is_file()):
             return False
-        row: Record = json.loads(board.read_text()).get(cell.parent.name, {}).get(cell.name, {})
-        shared = [(entry, row[name]) for name, entry in json.loads(scores.read_text()).items() if name in row]
-        return bool(shared) and all(math.isclose(a["value"], b["value"], rel_tol=1e-3) for a, b in shared)
+        data, model, *repeat = cell.relative_to(self.artifacts).parts
+        row: Record = json.loads(board.read_text()).get(data, {}).get(model, {})
+        found: Record = {name: entry for name, entry in json.loads(scores.read_text()).items() if name != "versions"}
+        entries = {name: row[name] for name in found if name in row}
+        told = {name: e.get("seeds", {}).get(repeat[1]) if repeat else e["value"] for name, e in entries.items()}
+        shared = [(found[name]["value"], value) for name, value in told.items() if value is not None]
+        return bool(shared) and all(math.isclose(a, b, rel_tol=1e-3) for a, b in shared)
 
     def files(self, cell: Path) -> dict[str, list[Path]]:
         """The page, the figures and the cell's card, by the folder that they go to.
 
         Figures named for other data sets are left out.
         """
-        data, card = cell.parent.name, self.folder / "cards" / f"{cell.parent.name}-{cell.name}.md"
+        data, model, *_ = cell.relative_to(self.artifacts).parts
+        card = self.folder / "cards" / f"{data}-{model}.md"
         known = [path.name for path in self.artifacts.iterdir() if path.is_dir()]
         kept: dict[str, list[Path]] = {}
         for path in [self.folder / "report.html", card, *sorted((self.folder / "figures").rglob("*"))]:

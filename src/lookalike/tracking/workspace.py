@@ -19,6 +19,8 @@ from lookalike.tracking.content import STAGES, Content, Point, Record, digest, r
 class Run(Protocol):
     """The run of a trained model in one view."""
 
+    id: str
+
     def points(self, points: list[Point]) -> None: ...
 
     def preview(self, picture: Path, step: int) -> None: ...
@@ -89,18 +91,25 @@ def catch_up(run: Run, record: Record, cell: Path, *, before: str) -> None:
 def show_cells(server: Server, artifacts: Path, results: Path) -> Iterator[str]:
     """Show every cell of a workspace and its report; yields a line a cell on what was new to the view."""
     for path in sorted(artifacts.glob("*/*/train/model.json")):
-        cell, record = path.parents[1], json.loads(path.read_text())
-        run = server.open(record, training=False)
-        new = [
-            stage
-            for stage in STAGES
-            if belongs(cell / stage, record["fingerprint"]) and show_stage(run, record, stage, cell / stage)
-        ]
-        report = Report(results, artifacts)
-        if report.covers(cell) and show_report(run, report.files(cell.parent.name)):
-            new.append("report")
-        run.close("FINISHED")
+        record: Record = json.loads(path.read_text())
+        _, new = show_cell(server, path.parents[1], artifacts, results)
         yield f"{record['name']} {record['fingerprint']}: {', '.join(new) or 'up to date'}"
+
+
+def show_cell(server: Server, cell: Path, artifacts: Path, results: Path) -> tuple[Run, list[str]]:
+    """Show a cell and its report; its run, and what was new to that."""
+    record: Record = json.loads((cell / "train" / "model.json").read_text())
+    run = server.open(record, training=False)
+    new = [
+        stage
+        for stage in STAGES
+        if belongs(cell / stage, record["fingerprint"]) and show_stage(run, record, stage, cell / stage)
+    ]
+    report = Report(results, artifacts)
+    if report.covers(cell) and show_report(run, report.files(cell.parent.name)):
+        new.append("report")
+    run.close("FINISHED")
+    return run, new
 
 
 def show_report(run: Run, files: dict[str, list[Path]]) -> bool:

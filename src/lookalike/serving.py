@@ -34,14 +34,15 @@ ALONE = threading.Lock()
 
 
 class Request(pydantic.BaseModel):
-    """What every model can be asked: `count` samples of a `label`, or one of each below; a subclass adds `data`.
+    """What a model can be asked.
 
     Attributes:
-        count: how many samples.
+        count: how many samples to draw.
         seed: of their random numbers: `sample.py seed=...` draws the same with it. Drawn, and told, where it is not
             given.
-        label: the name or number of the class that all samples are to be of; a conditional model draws them itself
+        label: the name or number of the class that all samples are to be of; a conditional model draws classes itself
             where it is not given.
+        data: observations to score, in lists `[N, *shape]`.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True)
@@ -49,49 +50,13 @@ class Request(pydantic.BaseModel):
     count: int | None = None
     seed: int | None = None
     label: str | None = None
+    data: Any = None
 
     @pydantic.field_validator("label", mode="before")
     @classmethod
     def name(cls, value: Any) -> Any:
         """A class's name may look like a number."""
         return str(value) if type(value) is int else value
-
-
-class VectorRequest(Request):
-    """`data`: observations to score, `[N, D]`."""
-
-    data: list[list[float]] | None = None
-
-
-class ImageRequest(Request):
-    """`data`: observations to score, `[N, C, H, W]`."""
-
-    data: list[list[list[list[int]]]] | None = None
-
-
-class Likelihoods(pydantic.BaseModel):
-    """Of an answer to `data`: nats and bits `[N]`, what kind of likelihood that is and what a bit is counted by."""
-
-    log_likelihood: list[float] | None = None
-    bits_per_dim: list[float] | None = None
-    kind: str | None = None
-    unit: str | None = None
-
-
-class VectorAnswer(Likelihoods):
-    """Samples `[N, D]`, their seed, and their classes if the model was told any; or likelihoods."""
-
-    samples: list[list[float]] | None = None
-    labels: list[str] | None = None
-    seed: int | None = None
-
-
-class ImageAnswer(Likelihoods):
-    """Samples `[N, C, H, W]`, their seed, and their classes if the model was told any; or likelihoods."""
-
-    samples: list[list[list[list[int]]]] | None = None
-    labels: list[str] | None = None
-    seed: int | None = None
 
 
 class Served:
@@ -117,7 +82,7 @@ class Served:
     @property
     def is_own_code(self) -> bool:
         """Whether this process runs the code that the model was registered with."""
-        return serving_digest(self.section) == self.settings["code"]
+        return serving_digest(self.section) == str(self.settings["code"])
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -147,12 +112,11 @@ class Served:
 
     def read(self, request: Request) -> NDArray[Any]:
         """Check a request; the grid points that it has to score, none if it asks for samples."""
-        data = getattr(request, "data", None)
-        if data is not None:
+        if request.data is not None:
             for key in ("count", "seed", "label"):
                 if (value := getattr(request, key)) is not None:
                     raise UserError(f"{key}={value}: a request either has data to score, or asks for samples")
-            return self.read_data(data)
+            return self.read_data(request.data)
         if request.count is None:
             raise UserError("a request needs a count of samples to draw, or data to score")
         if request.count < 1:
@@ -205,7 +169,9 @@ class Served:
         """Log-likelihoods of grid points `[N, *shape]`, in nats an observation and in bits a dimension."""
         with self.alone():
             parts = [
-                self.model.log_likelihood(torch.from_numpy(grid[i : i + self.batch_size]), **self.settings["likelihood"])
+                self.model.log_likelihood(
+                    torch.from_numpy(grid[i : i + self.batch_size]), **self.settings["likelihood"]
+                )
                 for i in range(0, len(grid), self.batch_size)
             ]
         nats = torch.cat(parts).double().cpu()
@@ -222,8 +188,9 @@ class Served:
 
 def serving_code(section: dict[str, Any]) -> list[Path]:
     """Files that serving a family starts from: this one and the family's own."""
-    found = [source_of(__name__), source_of(str(section["_target_"]).rpartition(".")[0])]
-    return [path for path in found if path is not None]
+    family = source_of(str(section["_target_"]).rpartition(".")[0])
+    assert family is not None
+    return [Path(__file__), family]
 
 
 def serving_digest(section: dict[str, Any]) -> str:

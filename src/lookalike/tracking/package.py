@@ -38,22 +38,23 @@ def write_model(row: Row, cell: Path, folder: Path) -> None:
 
 
 def write_code(row: Row, folder: Path) -> None:
-    """Copy the part of this package that serves a family, and no more."""
-    for path in closure(serving_code(section_of(row))):
+    """Copy the part of this package that serves a family, and the other families for a process that loads several."""
+    families = sorted((SOURCE / "lookalike" / "models").glob("*.py"))
+    for path in closure([*serving_code(section_of(row)), *families]):
         place = folder / path.relative_to(SOURCE)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
 
 
 def requirements(row: Row) -> list[str]:
-    """The libraries that this part of the package imports, as pip names them, in the versions that are installed.
+    """MLflow and the libraries that serving a family imports, as pip names them, in the versions that are installed.
 
     A local version (`+cpu`) is left out, so that every index can serve it.
     """
-    names = {name for path in {SCRIPT, *closure(serving_code(section_of(row)))} for name in imported(path)}
+    modules = {name for path in closure(serving_code(section_of(row))) for name in imported(path)}
     installed = packages_distributions()
-    found = {installed[name][0] for name in names - set(sys.stdlib_module_names) - {"lookalike"}}
-    return sorted(f"{name}=={version(name).partition('+')[0]}" for name in found)
+    names = {installed[name][0] for name in modules - set(sys.stdlib_module_names) - {"lookalike"}} | {"mlflow"}
+    return sorted(f"{name}=={version(name).partition('+')[0]}" for name in names)
 
 
 def imported(path: Path) -> set[str]:

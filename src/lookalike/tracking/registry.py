@@ -52,8 +52,8 @@ def register(
         versions = {}
         for row in rows:
             cell = folder / row.model
-            run, _ = show_cell(server, cell, artifacts, results)
-            version, is_new = registry.add(row, cell, run.id)
+            show_cell(server, cell, artifacts, results)
+            version, is_new = registry.add(row, cell)
             registry.point(row.model, version)
             versions[row.model] = version
             yield f"  {row.model}: version {version}{'' if is_new else ', as before'}"
@@ -82,8 +82,8 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def add(self, row: Row, cell: Path, run_id: str) -> tuple[str, bool]:
-        """The version of a cell, and whether it was made now: a trained model, sampled and scored as it was, has one."""
+    def add(self, row: Row, cell: Path) -> tuple[str, bool]:
+        """The version of a cell, and whether it is new: a trained model has one a way of sampling and scoring."""
         identity = {
             "fingerprint": str(row.record["fingerprint"]),
             "settings": json.dumps(settings_of(row, cell), sort_keys=True),
@@ -91,6 +91,7 @@ class Registry:
         with self.server.lock():
             if (found := self.find(identity)) is not None:
                 return found, False
+            run_id = str(self.server.find("fingerprint", identity["fingerprint"]).info.run_id)
             model_id = self.log(row, cell, run_id)
             version = self.client.create_model_version(
                 self.name,

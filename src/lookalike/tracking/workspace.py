@@ -19,8 +19,6 @@ from lookalike.tracking.content import STAGES, Content, Point, Record, digest, r
 class Run(Protocol):
     """The run of a trained model in one view."""
 
-    id: str
-
     def points(self, points: list[Point]) -> None: ...
 
     def preview(self, picture: Path, step: int) -> None: ...
@@ -92,12 +90,12 @@ def show_cells(server: Server, artifacts: Path, results: Path) -> Iterator[str]:
     """Show every cell of a workspace and its report; yields a line a cell on what was new to the view."""
     for path in sorted(artifacts.glob("*/*/train/model.json")):
         record: Record = json.loads(path.read_text())
-        _, new = show_cell(server, path.parents[1], artifacts, results)
+        new = show_cell(server, path.parents[1], artifacts, results)
         yield f"{record['name']} {record['fingerprint']}: {', '.join(new) or 'up to date'}"
 
 
-def show_cell(server: Server, cell: Path, artifacts: Path, results: Path) -> tuple[Run, list[str]]:
-    """Show a cell and its report; its run, and what was new to that."""
+def show_cell(server: Server, cell: Path, artifacts: Path, results: Path) -> list[str]:
+    """Show a cell and its report; what was new to the view."""
     record: Record = json.loads((cell / "train" / "model.json").read_text())
     run = server.open(record, training=False)
     new = [
@@ -109,7 +107,7 @@ def show_cell(server: Server, cell: Path, artifacts: Path, results: Path) -> tup
     if report.covers(cell) and show_report(run, report.files(cell.parent.name)):
         new.append("report")
     run.close("FINISHED")
-    return run, new
+    return new
 
 
 def show_report(run: Run, files: dict[str, list[Path]]) -> bool:

@@ -72,7 +72,7 @@ def find_champion(rows: list[Row], objective: str | None = None) -> Champion | N
     names = {name for row in rows for name in row.metrics}
     known = {m.name: m for table in TABLES for m in table if m.better is not None and m.name in names}
     if objective is None:
-        objective = next(name for name in DISTANCES if name in known)
+        objective = next((name for name in DISTANCES if name in known), DISTANCES[0])
     if objective not in known:
         raise UserError(f"objective={objective}: choose one of {', '.join(known)}")
     metric = known[objective]

@@ -7,7 +7,7 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
-from lookalike.core.files import read_json, write_json
+from lookalike.core.files import write_json
 from lookalike.fingerprint import SOURCE, closure
 from lookalike.report.cells import Row
 from lookalike.serving import serving_code, serving_digest
@@ -21,20 +21,12 @@ def section_of(row: Row) -> dict[str, Any]:
     return dict(row.record["configuration"]["model"])
 
 
-def settings_of(row: Row, cell: Path) -> dict[str, Any]:
-    """How a cell was sampled, and how its likelihood was computed; null where it has none."""
-    return {
-        "sampling": read_json(cell / "sample" / "settings.json", remedy="Run the sample stage again"),
-        "likelihood": row.metrics.get("bits_per_dim", {}).get("settings"),
-    }
-
-
-def write_model(row: Row, cell: Path, folder: Path) -> None:
-    """Write the files of a cell that `serving.Served` opens."""
+def write_model(row: Row, cell: Path, settings: dict[str, Any], folder: Path) -> None:
+    """Write the files of a cell that `serving.Served` opens, and how it was sampled and scored."""
     folder.mkdir()
     for name in ("model.json", "weights.safetensors"):
         shutil.copyfile(cell / "train" / name, folder / name)
-    write_json(folder / "settings.json", settings_of(row, cell) | {"code": serving_digest(section_of(row))})
+    write_json(folder / "settings.json", settings | {"code": serving_digest(section_of(row))})
 
 
 def write_code(row: Row, folder: Path) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 from lookalike.champion import find_champion, read_cells
 from lookalike.core.errors import UserError
+from lookalike.core.files import read_json
 from lookalike.report.cells import Row
 from lookalike.report.leaderboard import DISTANCES, describe
 from lookalike.tracking.mlflow_server import MlflowRuns, place_of
-from lookalike.tracking.package import SCRIPT, requirements, section_of, settings_of, write_code, write_model
 from lookalike.tracking.servers import complaint
 from lookalike.tracking.workspace import show_cell
 
@@ -84,15 +84,16 @@ class Registry:
 
     def add(self, row: Row, cell: Path) -> tuple[str, bool]:
         """The version of a cell, and whether it is new: a trained model has one a way of sampling and scoring."""
+        settings = settings_of(row, cell)
         identity = {
             "fingerprint": str(row.record["fingerprint"]),
-            "settings": json.dumps(settings_of(row, cell), sort_keys=True),
+            "settings": json.dumps(settings, sort_keys=True),
         }
         with self.server.lock():
             if (found := self.find(identity)) is not None:
                 return found, False
             run_id = str(self.server.find("fingerprint", identity["fingerprint"]).info.run_id)
-            model_id = self.log(row, cell, run_id)
+            model_id = self.log(row, cell, settings, run_id)
             version = self.client.create_model_version(
                 self.name,
                 f"models:/{model_id}",
@@ -111,16 +112,20 @@ class Registry:
         same = [str(version.version) for version in found if version.tags.get("settings") == identity["settings"]]
         return same[0] if same else None
 
-    def log(self, row: Row, cell: Path, run_id: str) -> str:
+    def log(self, row: Row, cell: Path, settings: dict[str, Any], run_id: str) -> str:
         """Keep the model with its run, and return its id: what `mlflow.pyfunc` loads and serves."""
         from mlflow.entities import LoggedModelOutput
+
+        # Takes torch along, which nothing needs where all is registered already.
+        from lookalike.tracking.package import write_model
 
         logged = self.client.create_logged_model(
             self.server.experiment, str(row.record["name"]), run_id, tags={"fingerprint": row.record["fingerprint"]}
         )
         try:
             with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
-                save(row, cell, Path(folder), logged, run_id)
+                write_model(row, cell, settings, Path(folder) / "model")
+                save(row, Path(folder), logged, run_id)
                 self.client.log_model_artifacts(logged.model_id, str(Path(folder) / "saved"))
         except BaseException:
             self.client.finalize_logged_model(logged.model_id, "FAILED")
@@ -134,11 +139,20 @@ class Registry:
         self.client.set_registered_model_alias(self.name, alias, version)
 
 
-def save(row: Row, cell: Path, folder: Path, logged: Any, run_id: str) -> None:
-    """Write to `folder/saved` what MLflow keeps: files, code, signature, input example, environment."""
+def settings_of(row: Row, cell: Path) -> dict[str, Any]:
+    """How a cell was sampled, and how its likelihood was computed; null where it has none."""
+    return {
+        "sampling": read_json(cell / "sample" / "settings.json", remedy="Run the sample stage again"),
+        "likelihood": row.metrics.get("bits_per_dim", {}).get("settings"),
+    }
+
+
+def save(row: Row, folder: Path, logged: Any, run_id: str) -> None:
+    """Write to `folder/saved` what MLflow keeps of `folder/model`: with code, signature, input example, environment."""
     import mlflow
 
-    write_model(row, cell, folder / "model")
+    from lookalike.tracking.package import SCRIPT, requirements, write_code
+
     write_code(row, folder / "code")
     mlflow.pyfunc.save_model(
         path=str(folder / "saved"),
@@ -157,7 +171,7 @@ def save(row: Row, cell: Path, folder: Path, logged: Any, run_id: str) -> None:
 
 def tags_of(row: Row) -> dict[str, str]:
     """What a version shows beside its identity."""
-    section = section_of(row)
+    section = row.record["configuration"]["model"]
     return {
         "data": str(row.record["domain"]["name"]),
         "model": row.model,

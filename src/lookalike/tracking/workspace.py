@@ -100,18 +100,25 @@ def show_cells(server: Server, artifacts: Path, results: Path) -> Iterator[str]:
         if record["fingerprint"] in shown:
             continue
         shown.add(record["fingerprint"])
-        run = server.open(record, training=False)
-        new = [
-            stage
-            for stage in STAGES
-            if belongs(cell / stage, record["fingerprint"]) and show_stage(run, record, stage, cell / stage)
-        ]
-        report = Report(results, artifacts)
-        if report.covers(cell) and show_report(run, report.files(cell)):
-            new.append("report")
-        run.close("FINISHED")
+        new = show_cell(server, cell, artifacts, results)
         seed = f"with seed {cell.name} " if cell.parent.name == "seeds" else ""
         yield f"{record['name']} {seed}{record['fingerprint']}: {', '.join(new) or 'up to date'}"
+
+
+def show_cell(server: Server, cell: Path, artifacts: Path, results: Path) -> list[str]:
+    """Show a cell and its report; what was new to the view."""
+    record: Record = json.loads((cell / "train" / "model.json").read_text())
+    run = server.open(record, training=False)
+    new = [
+        stage
+        for stage in STAGES
+        if belongs(cell / stage, record["fingerprint"]) and show_stage(run, record, stage, cell / stage)
+    ]
+    report = Report(results, artifacts)
+    if report.covers(cell) and show_report(run, report.files(cell)):
+        new.append("report")
+    run.close("FINISHED")
+    return new
 
 
 def show_report(run: Run, files: dict[str, list[Path]]) -> bool:

@@ -1,0 +1,60 @@
+"""What a registered model takes along: its files, the code that reads them, the libraries that this code imports."""
+
+import ast
+import shutil
+import sys
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from typing import Any
+
+from lookalike.core.files import write_json
+from lookalike.fingerprint import SOURCE, closure
+from lookalike.report.cells import Row
+from lookalike.serving import serving_code, serving_digest
+
+SCRIPT = Path(__file__).with_name("served_model.py")
+"""What MLflow runs where the model is loaded."""
+
+
+def section_of(row: Row) -> dict[str, Any]:
+    """What a cell's `model:` section was when it was trained."""
+    return dict(row.record["configuration"]["model"])
+
+
+def write_model(row: Row, cell: Path, settings: dict[str, Any], folder: Path) -> None:
+    """Write the files of a cell that `serving.Served` opens, and how it was sampled and scored."""
+    folder.mkdir()
+    for name in ("model.json", "weights.safetensors"):
+        shutil.copyfile(cell / "train" / name, folder / name)
+    write_json(folder / "settings.json", settings | {"code": serving_digest(section_of(row))})
+
+
+def write_code(row: Row, folder: Path) -> None:
+    """Copy the part of this package that serves a family, and the other families for a process that loads several."""
+    families = sorted((SOURCE / "lookalike" / "models").glob("*.py"))
+    for path in closure([*serving_code(section_of(row)), *families]):
+        place = folder / path.relative_to(SOURCE)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+
+
+def requirements(row: Row) -> list[str]:
+    """MLflow and the libraries that serving a family imports, as pip names them, in the versions that are installed.
+
+    A local version (`+cpu`) is left out, so that every index can serve it.
+    """
+    modules = {name for path in closure(serving_code(section_of(row))) for name in imported(path)}
+    installed = packages_distributions()
+    names = {installed[name][0] for name in modules - set(sys.stdlib_module_names) - {"lookalike"}} | {"mlflow"}
+    return sorted(f"{name}=={version(name).partition('+')[0]}" for name in names)
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found

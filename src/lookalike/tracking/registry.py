@@ -1,0 +1,187 @@
+"""Registers trained families in MLflow's model registry: one registered model a data set, a version a trained family.
+
+The alias of a family is its name, the best one's is `champion` too: `models:/lookalike-mnist@champion`.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lookalike.champion import find_champion, read_cells
+from lookalike.core.errors import UserError
+from lookalike.core.files import read_json
+from lookalike.report.cells import Row
+from lookalike.report.leaderboard import DISTANCES, describe
+from lookalike.tracking.mlflow_server import MlflowRuns, place_of
+from lookalike.tracking.servers import complaint
+from lookalike.tracking.workspace import show_cell
+
+CHAMPION = "champion"
+
+EXAMPLE = [{"count": 1, "seed": 0}]
+"""A request that every model can meet."""
+
+
+def register(
+    tracking: dict[str, Any], *, data: str, artifacts: Path, results: Path, objective: str | None
+) -> Iterator[str]:
+    """Register the complete cells of a data set, each with its training run as source; yields a line each.
+
+    What is registered already gets no second version. Runs that the store does not have are recorded first.
+
+    Args:
+        tracking: the section `tracking`.
+        data: the data set's name.
+        artifacts, results: folders.
+        objective: the metric that the champion is best by; without, the data set's distance.
+
+    Raises:
+        UserError: MLflow is not among the views, or away; there is nothing to register, or no such objective.
+    """
+    if not tracking["mlflow"]:
+        raise UserError("tracking: the registry is MLflow's. Choose tracking=mlflow")
+    folder, place = artifacts / data, place_of(tracking["uri"])
+    rows, left_out = read_cells(folder)
+    best = find_champion(rows, objective)
+    try:
+        server = MlflowRuns(uri=tracking["uri"], experiment=tracking["experiment"])
+        registry = Registry(server, f"lookalike-{data}")
+        yield f"{place}: {registry.name}"
+        versions = {}
+        for row in rows:
+            cell = folder / row.model
+            show_cell(server, cell, artifacts, results)
+            version, is_new = registry.add(row, cell)
+            registry.point(row.model, version)
+            versions[row.model] = version
+            yield f"  {row.model}: version {version}{'' if is_new else ', as before'}"
+        yield from (f"  {model}: left out, {why}" for model, why in left_out.items())
+        if best is None:
+            yield f"  no {CHAMPION}: none of these families is in the contest"
+        else:
+            registry.point(CHAMPION, versions[best.row.model])
+            yield f"  {CHAMPION}: {best}"
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(complaint(place, error)) from None
+
+
+class Registry:
+    """One registered model, made where it isn't there."""
+
+    def __init__(self, server: MlflowRuns, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        self.server, self.client, self.name = server, server.client, name
+        try:
+            self.client.create_registered_model(name, description=f"Generative models of {name.partition('-')[2]}.")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def add(self, row: Row, cell: Path) -> tuple[str, bool]:
+        """The version of a cell, and whether it is new: a trained model has one a way of sampling and scoring."""
+        settings = settings_of(row, cell)
+        identity = {
+            "fingerprint": str(row.record["fingerprint"]),
+            "settings": json.dumps(settings, sort_keys=True),
+        }
+        with self.server.lock():
+            if (found := self.find(identity)) is not None:
+                return found, False
+            run_id = str(self.server.find("fingerprint", identity["fingerprint"]).info.run_id)
+            model_id = self.log(row, cell, settings, run_id)
+            version = self.client.create_model_version(
+                self.name,
+                f"models:/{model_id}",
+                run_id,
+                tags=identity | tags_of(row),
+                description=described(row),
+                model_id=model_id,
+            )
+        return str(version.version), True
+
+    def find(self, identity: dict[str, str]) -> str | None:
+        """The number of the version that has the tags of an identity."""
+        found = self.client.search_model_versions(
+            f"name = '{self.name}' and tags.fingerprint = '{identity['fingerprint']}'"
+        )
+        same = [str(version.version) for version in found if version.tags.get("settings") == identity["settings"]]
+        return same[0] if same else None
+
+    def log(self, row: Row, cell: Path, settings: dict[str, Any], run_id: str) -> str:
+        """Keep the model with its run, and return its id: what `mlflow.pyfunc` loads and serves."""
+        from mlflow.entities import LoggedModelOutput
+
+        # Takes torch along, which nothing needs where all is registered already.
+        from lookalike.tracking.package import write_model
+
+        logged = self.client.create_logged_model(
+            self.server.experiment, str(row.record["name"]), run_id, tags={"fingerprint": row.record["fingerprint"]}
+        )
+        try:
+            with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
+                write_model(row, cell, settings, Path(folder) / "model")
+                save(row, Path(folder), logged, run_id)
+                self.client.log_model_artifacts(logged.model_id, str(Path(folder) / "saved"))
+        except BaseException:
+            self.client.finalize_logged_model(logged.model_id, "FAILED")
+            raise
+        self.client.finalize_logged_model(logged.model_id, "READY")
+        self.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
+        return str(logged.model_id)
+
+    def point(self, alias: str, version: str) -> None:
+        """Have an alias name a version."""
+        self.client.set_registered_model_alias(self.name, alias, version)
+
+
+def settings_of(row: Row, cell: Path) -> dict[str, Any]:
+    """How a cell was sampled, and how its likelihood was computed; null where it has none."""
+    return {
+        "sampling": read_json(cell / "sample" / "settings.json", remedy="Run the sample stage again"),
+        "likelihood": row.metrics.get("bits_per_dim", {}).get("settings"),
+    }
+
+
+def save(row: Row, folder: Path, logged: Any, run_id: str) -> None:
+    """Write to `folder/saved` what MLflow keeps of `folder/model`: with code, signature, input example, environment."""
+    import mlflow
+
+    from lookalike.tracking.package import SCRIPT, requirements, write_code
+
+    write_code(row, folder / "code")
+    mlflow.pyfunc.save_model(
+        path=str(folder / "saved"),
+        mlflow_model=mlflow.models.Model(
+            artifact_path=logged.artifact_location, model_uuid=logged.model_id, run_id=run_id, model_id=logged.model_id
+        ),
+        python_model=str(SCRIPT),
+        model_config={"kind": row.record["domain"]["kind"]},
+        artifacts={"model": str(folder / "model")},
+        code_paths=[str(folder / "code" / "lookalike")],
+        pip_requirements=requirements(row),
+        input_example=EXAMPLE,
+        metadata={"fingerprint": row.record["fingerprint"], "data_digest": row.record["data_digest"]},
+    )
+
+
+def tags_of(row: Row) -> dict[str, str]:
+    """What a version shows beside its identity."""
+    section = row.record["configuration"]["model"]
+    return {
+        "data": str(row.record["domain"]["name"]),
+        "model": row.model,
+        "data_digest": str(row.record["data_digest"]),
+        "code_digest": str(row.record["code_digest"]),
+        "conditional": str(bool(section.get("conditional", False))).lower(),
+    }
+
+
+def described(row: Row) -> str:
+    """The scores that a choice is made by, with their errors."""
+    scores = {name: row.metrics[name] for name in ("bits_per_dim", *DISTANCES) if name in row.metrics}
+    return f"{row.model}: " + ", ".join(f"{name} {describe(entry)}" for name, entry in scores.items())

@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,6 +125,7 @@ def describe(sweep: Sweep, space: Space, plain: Section, arguments: list[str], d
     sweeper = {key: value for key, value in OmegaConf.to_container(space.base.hydra.sweeper).items() if key != "params"}  # type: ignore[union-attr]
     return {
         "name": sweep.name,
+        "id": sweep.read()["id"] if sweep.about.is_file() else uuid.uuid4().hex,
         "command": shlex.join(["python", "pipelines/sweep.py", *arguments]),
         "fixed": [item for item in space.fixed if not item.startswith(SETTINGS)],
         "space": {parameter.key: parameter.written.partition("=")[2] for parameter in space.parameters},
@@ -162,7 +164,7 @@ def launch(hydra: Any, sweep: Sweep, overrides: list[str]) -> End:
         summary = summarize(sweep)
         if end == "FINISHED" and summary["counts"].keys() - {"finished", "pruned"}:
             end = "FAILED"
-        write(sweep.about, sweep.read() | {"state": end.lower()})
+        sweep.end(end.lower())
     if problem:
         print(f"error: the launcher gave up ({problem}). The same command goes on", file=sys.stderr)
     return end

@@ -39,6 +39,10 @@ class Trial:
         return self.folder / "curves.jsonl"
 
     @property
+    def identity(self) -> Path:
+        return self.folder / "identity.json"
+
+    @property
     def error(self) -> Path:
         return self.folder / "error.txt"
 
@@ -113,6 +117,10 @@ class Sweep:
         """Where every trial is, in the order that they came in."""
         states = [read(path) for path in self.states.glob("*.json")]
         return sorted(states, key=lambda state: (state["first"], state["fingerprint"]))
+
+    def end(self, state: str) -> None:
+        """Say how the sweep ended."""
+        write(self.about, self.read() | {"state": state})
 
     def correct(self) -> None:
         """A trial that says that it runs, and that no process works on, was killed."""

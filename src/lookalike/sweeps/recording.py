@@ -19,7 +19,7 @@ def recorder(tracking: dict[str, Any], sweep: Sweep) -> Iterator[None]:
 
     It ends by itself where this process is killed.
     """
-    if not tracking["mlflow"]:
+    if not (tracking["mlflow"] or tracking["wandb"]):
         yield
         return
     process = subprocess.Popen(

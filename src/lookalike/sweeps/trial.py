@@ -1,6 +1,7 @@
 """One trial: a configuration, trained, sampled and scored in this process by the code of the stages."""
 
 import csv
+import dataclasses
 import functools
 import json
 import math
@@ -89,6 +90,7 @@ def carry_out(sweep: Sweep, config: Config, overrides: list[str], asked: Record)
             return state | {"state": "pruned"}
         if not trial.record.is_file():
             state |= {"state": "running", "started": time.time(), "seconds": None, "ended": None}
+            write(trial.identity, found)
             sweep.put(state)
             state = work(sweep, trial, config, found, state, asked)
         if trial.record.is_file():
@@ -154,6 +156,7 @@ def identity(config: Config, prepared: Prepared) -> Record:
         "fingerprint": fingerprint(configuration=configuration, data=json.dumps(data, sort_keys=True), code=code),
         "name": f"{config.data.name}-{config.model_name}",
         "configuration": configuration,
+        "domain": dataclasses.asdict(prepared.domain),
         "data_digest": prepared.digest,
         "code_digest": code,
     }

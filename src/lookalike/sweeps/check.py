@@ -109,6 +109,11 @@ def md5(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+def file_digest(path: Path) -> str | None:
+    """SHA-256 of a file, or None where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
 def base_digest(data: list[str]) -> str:
     """A digest of all that a trial could depend on beside its overrides: code, configuration files, data."""
     total = hashlib.sha256()

@@ -19,7 +19,7 @@ from lookalike import INTERRUPTED
 from lookalike.core.config import CONF, ROOT, Section, choices, groups
 from lookalike.core.errors import UserError
 from lookalike.fingerprint import git_state
-from lookalike.sweeps.check import base_digest, check_all
+from lookalike.sweeps.check import base_digest, check_all, file_digest
 from lookalike.sweeps.objectives import objectives
 from lookalike.sweeps.places import Record, Sweep, write
 from lookalike.sweeps.recording import recorder
@@ -135,6 +135,7 @@ def describe(sweep: Sweep, space: Space, plain: Section, arguments: list[str], d
         "split": plain["split"],
         "data": data,
         "base": base_digest([f"{name} {digest}" for name, digest in data.items()]),
+        "files": {str(path.relative_to(ROOT)): file_digest(path) for path in sorted((CONF / "model").glob("*.yaml"))},
         "git": git_state(ROOT),
         "tracking": plain["tracking"],
         "session": time.strftime("%Y-%m-%dT%H:%M:%S") + f"-{os.getpid()}",
@@ -144,7 +145,9 @@ def describe(sweep: Sweep, space: Space, plain: Section, arguments: list[str], d
 
 def launch(hydra: Any, sweep: Sweep, overrides: list[str]) -> End:
     """Have Hydra run the trials, and sum up whatever came of them."""
+    from lookalike.sweeps.figures import draw
     from lookalike.sweeps.summary import summarize
+    from lookalike.sweeps.table import show
 
     end: End = "FAILED"
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -162,6 +165,9 @@ def launch(hydra: Any, sweep: Sweep, overrides: list[str]) -> End:
     finally:
         sweep.correct()
         summary = summarize(sweep)
+        show(summary)
+        if end == "FINISHED":
+            draw(sweep, [state for state in sweep.all_states() if state["session"] == sweep.read()["session"]])
         if end == "FINISHED" and summary["counts"].keys() - {"finished", "pruned"}:
             end = "FAILED"
         sweep.end(end.lower())

@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,19 @@ class Sweep:
                     f"sweep.name"
                 ) from None
             yield
+
+
+def title(overrides: list[str], space: Iterable[str]) -> str:
+    """What tells a trial from the others of a sweep, with the last part of a key where that is enough."""
+    keys = list(space)
+    last = [key.rpartition(".")[2] for key in keys]
+    parts = []
+    for item in overrides:
+        key, _, value = item.lstrip("+").partition("=")
+        if key in keys:
+            name = key.rpartition(".")[2]
+            parts.append(f"{name if last.count(name) == 1 else key}={value}")
+    return " ".join(parts)
 
 
 def read(path: Path) -> Record:

@@ -1,6 +1,7 @@
 """What happens while a trial trains: its curves go into its folder, and a hopeless one is stopped by Optuna's pruner."""
 
 import json
+import math
 import time
 from typing import Any
 
@@ -13,23 +14,17 @@ class Pruned(Exception):  # noqa: N818: it is no error
 
 
 class Pruning(View):
-    """A view that writes losses to `curves.jsonl`, and asks the study after each check of validation."""
+    """A view that writes losses to `curves.jsonl`, and asks the study after each check of validation.
+
+    What a study is told has the number of the check as its step: trials of one budget differ in their steps.
+    """
 
     def __init__(self, sweep: Sweep, trial: Trial, asked: dict[str, Any]) -> None:
-        self.key, self.number = asked["prune"], asked["trial"]
         self.sweep, self.trial = sweep, trial
+        self.key = asked["prune"] if asked["trial"] is not None else None
+        self.number = asked["trial"]
         self.file: Any = None
-        self.study_trial: Any = None
-        self.checked = self._checked_before()
-
-    def _checked_before(self) -> set[int]:
-        """Steps at which validation was scored before the training was interrupted."""
-        if not self.trial.curves.is_file():
-            return set()
-        lines = self.trial.curves.read_text().splitlines()
-        # The last line of a process that was killed may be cut.
-        rows = [json.loads(line) for line in lines if line.endswith("}")]
-        return {row["step"] for row in rows if any(key.startswith("validation/") for key in row["values"])}
+        self.checked: set[int] = set()
 
     def metrics(self, values: dict[str, float], step: int) -> None:
         """Write losses down.
@@ -38,24 +33,32 @@ class Pruning(View):
             Pruned: the trial is hopeless.
         """
         if self.file is None:
-            cut = self.trial.curves.is_file() and not self.trial.curves.read_bytes().endswith(b"\n")
-            self.file = self.trial.curves.open("a")
-            self.file.write("\n" if cut else "")
+            self._open()
         line = {"step": step, "milliseconds": int(time.time() * 1000), "values": values}
         self.file.write(json.dumps(line, default=float) + "\n")
         self.file.flush()
-        if any(key.startswith("validation/") for key in values):
-            self.checked.add(step)
-        if self.number is not None and self.key in values:
-            self._ask(float(values[self.key]))
+        self._report(values, step, ask=True)
 
-    def _ask(self, value: float) -> None:
-        """Report a value; its step is the number of the check, since trials of one budget differ in their steps."""
-        from lookalike.sweeps.study import hopeless
+    def _open(self) -> None:
+        """Go on with the curves of a training that was interrupted; the last line of one that was killed may be cut."""
+        content = self.trial.curves.read_text() if self.trial.curves.is_file() else ""
+        self.file = self.trial.curves.open("a")
+        self.file.write("" if content.endswith("\n") or not content else "\n")
+        for line in content.splitlines():
+            if line.endswith("}}"):
+                row = json.loads(line)
+                self._report(row["values"], row["step"], ask=False)
 
-        number = len(self.checked)
-        if hopeless(self.sweep, self.number, value, step=number):
-            raise Pruned(f"at check {number}, {self.key} {value:.5g} is worse than what the others had")
+    def _report(self, values: dict[str, float], step: int, *, ask: bool) -> None:
+        if self.key is None or self.key not in values or step in self.checked:
+            return
+        from lookalike.sweeps.study import hopeless, report
+
+        self.checked.add(step)
+        value = float(values[self.key])
+        report(self.sweep, self.number, value if math.isfinite(value) else 1e300, step=len(self.checked))
+        if ask and hopeless(self.sweep, self.number):
+            raise Pruned(f"at check {len(self.checked)}, {self.key} {value:.5g} is worse than what others had there")
 
     def close(self) -> None:
         if self.file is not None:

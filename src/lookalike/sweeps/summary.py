@@ -8,7 +8,7 @@ from collections import defaultdict
 from typing import Any
 
 from lookalike.sweeps.objectives import OBJECTIVES, Objective
-from lookalike.sweeps.places import Record, Sweep, read, write
+from lookalike.sweeps.places import Record, Sweep, read, title, write
 
 LEVEL = 0.95
 """Of intervals, and of all comparisons with the best together."""
@@ -69,11 +69,11 @@ def is_separate(a: Estimate, b: Estimate, *, level: float) -> bool:
 
 
 def summarize(sweep: Sweep) -> Record:
-    """Sum up the trials that a sweep's last command came to; write `summary.json` and `summary.csv`, and show both."""
+    """Sum up the trials that a sweep's last command came to; write `summary.json` and `summary.csv`."""
     about = sweep.read()
     wanted = [OBJECTIVES[name] for name in about["objective"]]
     states = [state for state in sweep.all_states() if state["session"] == about["session"]]
-    rows = configurations(sweep, states, wanted)
+    rows = configurations(sweep, states, wanted, about["space"])
     counts = {kind: sum(s["state"] == kind for s in states) for kind in sorted({s["state"] for s in states})}
     summary = {
         "sweep": sweep.name,
@@ -84,27 +84,25 @@ def summarize(sweep: Sweep) -> Record:
         "level": LEVEL,
         "configurations": rows,
         "failures": [
-            {key: state[key] for key in ("fingerprint", "overrides", "state", "error")}
+            {key: state[key] for key in ("fingerprint", "state", "error")}
+            | {"title": title(state["overrides"], about["space"])}
             for state in states
             if state["state"] not in ("finished", "pruned")
         ],
     } | (verdict(rows, wanted[0]) if len(wanted) == 1 else {"pareto_front": front(rows, wanted)})
     write(sweep.summary, summary)
     save_table(sweep, summary)
-    from lookalike.sweeps.table import show
-
-    show(summary)
     return summary
 
 
-def configurations(sweep: Sweep, states: list[Record], wanted: list[Objective]) -> list[Record]:
+def configurations(
+    sweep: Sweep, states: list[Record], wanted: list[Objective], space: dict[str, str]
+) -> list[Record]:
     """A row a configuration that has a finished trial, the best first (by the first objective)."""
-    same = set.intersection(*(set(state["overrides"]) for state in states)) if states else set()
     groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for state in states:
         if state["state"] == "finished":
-            told = [item for item in state["overrides"] if item not in same and not item.startswith("seed=")]
-            groups[tuple(told)].append(state)
+            groups[tuple(item for item in state["overrides"] if not item.startswith("seed="))].append(state)
     rows = []
     for told, trials in groups.items():
         records = [read(sweep.trial(trial["fingerprint"]).record) for trial in trials]
@@ -114,7 +112,8 @@ def configurations(sweep: Sweep, states: list[Record], wanted: list[Objective]) 
             found = estimate([trial["values"][i] for trial in trials], errors)
             scores[objective.name] = dataclasses.asdict(found) | {"half_width": found.half_width()}
         row = {
-            "told": list(told),
+            "title": title(list(told), space),
+            "overrides": list(told),
             "data": trials[0]["data"],
             "model": trials[0]["model"],
             "seeds": [trial["seed"] for trial in trials],
@@ -139,10 +138,10 @@ def verdict(rows: list[Record], objective: Objective) -> Record:
         first = of(best, objective)
         close = [row for row in others if not is_separate(first, of(row, objective), level=level)]
         found[data] = {
-            "best": best["told"],
+            "best": best["title"],
             "trials": best["trials"],
-            "winner": best["told"] if not close else None,
-            "within_error": [row["told"] for row in close],
+            "winner": best["title"] if not close else None,
+            "within_error": [row["title"] for row in close],
         }
     return {"verdict": found}
 
@@ -161,7 +160,7 @@ def front(rows: list[Record], wanted: list[Objective]) -> list[Record]:
         return not any(o.better(y, x) for o, x, y in pairs) and any(o.better(x, y) for o, x, y in pairs)
 
     return [
-        {"told": row["told"], "data": row["data"], "trials": row["trials"]}
+        {"title": row["title"], "data": row["data"], "trials": row["trials"]}
         for row in rows
         if not any(beats(other, row) for other in rows if other["data"] == row["data"])
     ]
@@ -176,5 +175,5 @@ def save_table(sweep: Sweep, summary: Record) -> None:
         for row in summary["configurations"]:
             scores = [row["scores"][name][key] for name in summary["objective"] for key in ("mean", "deviation", "half_width")]
             writer.writerow(
-                [" ".join(row["told"]), row["data"], row["model"], len(row["seeds"]), *scores, row["training_seconds"]]
+                [row["title"], row["data"], row["model"], len(row["seeds"]), *scores, row["training_seconds"]]
             )

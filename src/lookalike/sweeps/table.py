@@ -24,11 +24,9 @@ def show(summary: Record) -> None:
     for name in summary["objective"]:
         table.add_column(f"{name} ({summary['split']})", justify="right")
     table.add_column("training", justify="right")
-    several = len({row["data"] for row in summary["configurations"]}) > 1
     for row in summary["configurations"][:MOST]:
-        told = [f"{row['data']}:"] * several + [item for item in row["told"] if not item.startswith("data=")]
         scores = [written(row["scores"][name]) for name in summary["objective"]]
-        table.add_row(" ".join(told) or "(one)", str(len(row["seeds"])), *scores, f"{row['training_seconds']:.1f} s")
+        table.add_row(row["title"] or "(all alike)", str(len(row["seeds"])), *scores, f"{row['training_seconds']:.1f} s")
     console.print()
     if summary["configurations"]:
         console.print(table)
@@ -48,23 +46,21 @@ def conclusions(summary: Record) -> list[str]:
     """What follows from the table, in sentences."""
     lines = [f"± is half of a {summary['level']:.0%} interval: over seeds, or of one seed the score's own error alone."]
     for data, verdict in summary.get("verdict", {}).items():
-        best = " ".join(verdict["best"]) or "the only configuration"
+        close = verdict["within_error"]
         if verdict["winner"] is not None:
-            lines.append(f"{data}: the winner is {best}")
+            lines.append(f"{data}: the winner is {verdict['best'] or 'the only configuration'}")
         else:
-            close = verdict["within_error"]
+            are = "another is" if len(close) == 1 else f"{len(close)} others are"
             lines.append(
-                f"{data}: no winner. {best} is the best, but {len(close)} "
-                f"{'is' if len(close) == 1 else 'are'} within error of it: {', '.join(map(' '.join, close[:3]))}"
-                f"{', …' if len(close) > 3 else ''}. More seeds tell them apart"
+                f"{data}: no winner. {verdict['best']} is the best, and {are} within error of it. More seeds would tell"
             )
     if "pareto_front" in summary:
         lines.append(f"Pareto front ({', '.join(summary['objective'])}):")
-        lines += [f"  {row['data']}: {' '.join(row['told'])}" for row in summary["pareto_front"]]
+        lines += [f"  {row['data']}: {row['title']}" for row in summary["pareto_front"]]
     counted = ", ".join(f"{count} {kind}" for kind, count in summary["counts"].items())
     lines.append(f"trials: {counted or 'none'}")
     lines += [
-        f"  {failure['state']}: {' '.join(failure['overrides'])} ({failure['error'] or 'no word of why'})"
+        f"  {failure['state']}: {failure['title']} ({failure['error'] or 'its process was stopped'})"
         for failure in summary["failures"]
     ]
     return lines

@@ -23,7 +23,7 @@ from lookalike.core.stage import Cell
 from lookalike.data import Prepared
 from lookalike.fingerprint import code_digest, fingerprint, source_of
 from lookalike.sweeps.objectives import objectives, values_of
-from lookalike.sweeps.places import Record, Sweep, Trial, read, write
+from lookalike.sweeps.places import Record, Sweep, Trial, read, title, write
 from lookalike.sweeps.pruning import Pruned, Pruning
 
 STAGES = ("train", "sample", "evaluate")
@@ -83,13 +83,13 @@ def carry_out(sweep: Sweep, config: Config, overrides: list[str], asked: Record)
             "session": about["session"],
             "first": old.get("first", time.time()),
             "values": None,
-            "error": None,
+            "error": old.get("error"),
         }
-        if old.get("state") == "pruned" and old["study_trial"] == state["study_trial"]:
-            sweep.put(state | {"state": "pruned"})
-            return state | {"state": "pruned"}
+        if old.get("state") == "pruned" and state["study_trial"] is not None:
+            sweep.put(state)
+            return state
         if not trial.record.is_file():
-            state |= {"state": "running", "started": time.time(), "seconds": None, "ended": None}
+            state |= {"state": "running", "started": time.time(), "seconds": None, "ended": None, "error": None}
             write(trial.identity, found)
             sweep.put(state)
             state = work(sweep, trial, config, found, state, asked)
@@ -221,5 +221,4 @@ def tell(state: Record, about: Record) -> None:
         pairs = zip(about["objective"], state["values"], strict=True)
         result = ", ".join(f"{name} {value:.5g}" for name, value in pairs)
         result += f" ({state['seconds']:.1f} s)" if state["seconds"] is not None else ""
-    shown = [item for item in state["overrides"] if item.lstrip("+").partition("=")[0] in about["space"]]
-    print(f"{state['fingerprint'][:8]} {' '.join(shown)}: {result}", flush=True)
+    print(f"{state['fingerprint'][:8]} {title(state['overrides'], about['space'])}: {result}", flush=True)

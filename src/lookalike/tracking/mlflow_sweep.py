@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lookalike.sweeps.places import Record, Sweep
+from lookalike.sweeps.places import Record, Sweep, title
 from lookalike.tracking.content import STAGES, Point, flat, read
 from lookalike.tracking.mlflow_run import MlflowRun, batches, clean
 from lookalike.tracking.mlflow_server import MlflowRuns, dataset, user
@@ -80,10 +80,9 @@ class MlflowSweep:
 
     def _create(self, state: Record, folder: Path) -> Any:
         git = self.about["git"]
-        shown = [item for item in state["overrides"] if item.lstrip("+").partition("=")[0] in self.about["space"]]
         run = self.client.create_run(
             self.server.experiment,
-            run_name=" ".join(shown)[:200] or f"{state['data']}-{state['model']}",
+            run_name=title(state["overrides"], self.about["space"])[:200] or f"{state['data']}-{state['model']}",
             start_time=int(state["first"] * 1000),
             tags={
                 "mlflow.parentRunId": self.parent,
@@ -234,11 +233,11 @@ def outcome(summary: Record) -> dict[str, str]:
     """What came out, as tags."""
     tags = {f"trials.{kind}": str(count) for kind, count in summary["counts"].items()}
     for data, found in summary.get("verdict", {}).items():
-        tags[f"best.{data}"] = " ".join(found["best"])
+        tags[f"best.{data}"] = found["best"]
         tags[f"best_trials.{data}"] = " ".join(found["trials"])
-        tags[f"winner.{data}"] = " ".join(found["winner"]) if found["winner"] is not None else "none: within error"
+        tags[f"winner.{data}"] = "none: within error" if found["winner"] is None else found["winner"]
     if "pareto_front" in summary:
-        tags["pareto_front"] = "; ".join(" ".join(row["told"]) for row in summary["pareto_front"])
+        tags["pareto_front"] = "; ".join(row["title"] for row in summary["pareto_front"])
     return tags
 
 
@@ -253,3 +252,18 @@ def best_scores(summary: Record) -> dict[str, float]:
             if key not in best or OBJECTIVES[name].better(score["mean"], best[key]):
                 best[key] = score["mean"]
     return best
+
+
+def tag_promoted(about: Record, fingerprint: str, place: str) -> None:
+    """Say in a trial's run, and in that of its sweep, that its values stand in a file now."""
+    tracking = about["tracking"]
+    server = MlflowRuns(uri=tracking["uri"], experiment=tracking["experiment"])
+    parent = server.find("sweep_id", about["id"])
+    if parent is None:
+        raise RuntimeError("it has no run of the sweep: record it with `python pipelines/record.py`")
+    child = server.client.search_runs(
+        [server.experiment], f"tags.mlflow.parentRunId = '{parent.info.run_id}' and tags.trial = '{fingerprint}'"
+    )
+    server.client.set_tag(parent.info.run_id, "promoted", f"{fingerprint} in {place}")
+    for run in child:
+        server.client.set_tag(run.info.run_id, "promoted", place)

@@ -1,4 +1,4 @@
-"""Bring the views up to date with the files of every cell and sweep, after a pull or an outage: `python pipelines/record.py`."""
+"""Bring the views up to date with the files of all cells and sweeps, after an outage: `python pipelines/record.py`."""
 
 from lookalike.core.config import ROOT, Config
 from lookalike.core.stage import run

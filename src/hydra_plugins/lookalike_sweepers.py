@@ -1,4 +1,4 @@
-"""Hydra's sweepers for `python pipelines/sweep.py`. Hydra imports this in every process, so what is heavy comes late."""
+"""Hydra's sweepers for `python pipelines/sweep.py`. Every stage's Hydra imports this, so what is heavy comes late."""
 
 from typing import Any
 

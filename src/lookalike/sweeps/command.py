@@ -18,6 +18,8 @@ from omegaconf import OmegaConf
 from lookalike import INTERRUPTED
 from lookalike.core.config import CONF, ROOT, Section, choices, groups
 from lookalike.core.errors import UserError
+from lookalike.core.stage import Cell
+from lookalike.data import Prepared
 from lookalike.fingerprint import git_state
 from lookalike.sweeps.check import base_digest, check_all, file_digest
 from lookalike.sweeps.objectives import objectives
@@ -82,11 +84,16 @@ def run(arguments: list[str]) -> End:
 
 def check_space(space: Space, plains: list[Section]) -> dict[str, str]:
     """Check all of a space; the digest of every data set in it."""
-    from lookalike.data import Prepared
-    from lookalike.core.stage import Cell
-
     wanted = objectives(plains[0]["objective"])
-    if len(wanted) > 1 and plains[0]["sweep"]["prune"] and space.sweeper == "optuna" and space.base.hydra.sweeper.pruner:
+    intervals = [parameter.written for parameter in space.parameters if parameter.is_interval]
+    if intervals and space.sweeper in ("grid", "basic"):
+        raise UserError(f"{intervals[0]}: a grid takes values, not intervals; search it with hydra/sweeper=optuna")
+    if not space.parameters and space.sweeper == "optuna":
+        raise UserError(
+            "nothing to search: give a space, such as +search=vae or 'optimizer.lr=tag(log, interval(1e-4, 1e-2))'"
+        )
+    prunes = plains[0]["sweep"]["prune"] and space.sweeper == "optuna" and space.base.hydra.sweeper.pruner
+    if prunes and len(wanted) > 1:
         raise UserError(
             f"objective={plains[0]['objective']}: trials are stopped early for one objective alone; add "
             f"hydra.sweeper.pruner=null"
@@ -194,5 +201,3 @@ def usage() -> str:
         "  --help  this page",
     ]
     return "\n".join(lines)
-
-

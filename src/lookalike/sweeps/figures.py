@@ -46,9 +46,13 @@ def study_of(states: list[Record], keys: list[str], wanted: list[Objective]) -> 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(directions=[objective.direction for objective in wanted])
     rows = [values_of(state, keys) for state in states]
-    spaces = {key: distribution([row[key] for row in rows if key in row]) for key in keys if any(key in r for r in rows)}
+    spaces = {
+        key: distribution([row[key] for row in rows if key in row]) for key in keys if any(key in r for r in rows)
+    }
     for state, row in zip(states, rows, strict=True):
-        params = {k: v if isinstance(spaces[k], optuna.distributions.FloatDistribution) else str(v) for k, v in row.items()}
+        params = {
+            k: v if isinstance(spaces[k], optuna.distributions.FloatDistribution) else str(v) for k, v in row.items()
+        }
         study.add_trial(
             optuna.trial.create_trial(
                 params=params, distributions={key: spaces[key] for key in params}, values=state["values"]
@@ -88,7 +92,7 @@ def pictures(study: Any, wanted: list[Objective]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     varied = [name for name, values in told(study).items() if len(values) > 1]
     for i, objective in enumerate(wanted):
-        own = {"target_name": objective.name}
+        own: dict[str, Any] = {"target_name": objective.name}
         if len(wanted) > 1:
             own["target"] = lambda trial, i=i: trial.values[i]
         end = f"_{objective.name}" if len(wanted) > 1 else ""

@@ -25,7 +25,7 @@ class Objective:
     higher: bool = False
 
     @property
-    def direction(self) -> str:
+    def direction(self) -> Literal["minimize", "maximize"]:
         return "maximize" if self.higher else "minimize"
 
     def better(self, a: float, b: float) -> bool:

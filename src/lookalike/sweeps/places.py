@@ -1,9 +1,9 @@
 """The files of a sweep, which are its memory: a folder for every trial, and one for the sweep that says where each is.
 
-    multirun/trials/<fingerprint>/   train/ sample/ evaluate/ as in a cell, curves.jsonl, record.json: of all sweeps
-    multirun/<sweep>/sweep.json      what was asked for
-    multirun/<sweep>/trials/         a file a trial: its state in this sweep
-    multirun/<sweep>/summary.json    what came out, with summary.csv and figures/
+multirun/trials/<fingerprint>/   train/ sample/ evaluate/ as in a cell, curves.jsonl, record.json: of all sweeps
+multirun/<sweep>/sweep.json      what was asked for
+multirun/<sweep>/trials/         a file a trial: its state in this sweep
+multirun/<sweep>/summary.json    what came out, with summary.csv and figures/
 """
 
 import contextlib

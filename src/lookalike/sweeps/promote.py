@@ -1,4 +1,4 @@
-"""`python pipelines/promote.py SWEEP`: the winner's values go into its model's file, and from there into the pipeline."""
+"""`python pipelines/promote.py SWEEP`: the winner's values go into its model's file, where the pipeline reads them."""
 
 import difflib
 import io
@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
-from ruamel.yaml.scalarfloat import ScalarFloat
 
 from lookalike.core.config import CONF, MODEL_SECTIONS, ROOT, Config, Section, compose
 from lookalike.core.errors import UserError
@@ -107,7 +106,7 @@ def choose(sweep: Sweep, arguments: list[str]) -> str:
     summary = read(sweep.summary)
     verdicts = summary.get("verdict", {})
     if len(verdicts) != 1:
-        several = "has several objectives" if "pareto_front" in summary else f"is about {', '.join(verdicts) or 'nothing'}"
+        several = "has several objectives" if "pareto_front" in summary else f"is about {' and '.join(verdicts)}"
         raise UserError(f"{sweep.name} {several}: say which trial, with trial=FINGERPRINT")
     ((_, verdict),) = verdicts.items()
     if verdict["winner"] is None:
@@ -134,8 +133,8 @@ def check_clean(path: Path, about: Record) -> None:
     place = str(path.relative_to(ROOT))
     if about["files"].get(place) != file_digest(path):
         raise UserError(
-            f"{place} was edited since the sweep: its trials were changes of another file. Run the sweep's command again "
-            f"(what did not change is remembered): {about['command']}"
+            f"{place} was edited since the sweep, and its trials were changes of another file. Run the sweep's command "
+            f"again, what did not change is remembered: {about['command']}"
         )
 
 
@@ -182,19 +181,17 @@ def put(node: Any, wanted: Section) -> bool:
         if isinstance(value, dict) and isinstance(old, dict):
             differs |= put(old, value)
         elif old != value or key not in node:
-            node[key] = like(old, value)
+            node[key] = in_style(value)
             differs = True
     return differs
 
 
-def like(old: Any, value: Any) -> Any:
-    """A value, written as the old one was."""
+def in_style(value: Any) -> Any:
+    """A value as these files have it: lists in one line."""
     if isinstance(value, list):
         found = CommentedSeq(value)
         found.fa.set_flow_style()
         return found
-    if isinstance(old, ScalarFloat) and isinstance(value, int) and type(value) is not bool:
-        return float(value)
     return value
 
 
@@ -232,4 +229,6 @@ def tag(about: Record, sweep: Sweep, fingerprint: str, path: Path) -> None:
     try:
         tag_promoted(about, fingerprint, str(path.relative_to(ROOT)))
     except Exception as error:
-        print(f"tracking: {complaint(place_of(about['tracking']['uri']), error)}; the run is not tagged", file=sys.stderr)
+        print(
+            f"tracking: {complaint(place_of(about['tracking']['uri']), error)}; the run isn't tagged", file=sys.stderr
+        )

@@ -1,4 +1,4 @@
-"""What happens while a trial trains: its curves go into its folder, and a hopeless one is stopped by Optuna's pruner."""
+"""What happens while a trial trains: its curves go into its folder, and Optuna's pruner stops a hopeless one."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from lookalike.sweeps.places import Sweep, Trial
 from lookalike.views import View
 
 
-class Pruned(Exception):  # noqa: N818: it is no error
+class Pruned(Exception):  # noqa: N818
     """A trial's curve is hopeless beside those of the others."""
 
 

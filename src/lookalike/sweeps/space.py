@@ -28,6 +28,7 @@ class Parameter:
     key: str
     values: list[Any]
     written: str
+    is_interval: bool
 
     @property
     def is_group(self) -> bool:
@@ -95,7 +96,8 @@ def read_space(hydra: Hydra, overrides: list[str]) -> Space:
                 if choice not in choices(name):
                     raise UserError(f"unknown {name} '{choice}': choose from {', '.join(choices(name))}")
     base = compose(hydra, overrides, RunMode.MULTIRUN)
-    searched = [f"{key}={value}" for key, value in (OmegaConf.to_container(base.hydra.sweeper.params) or {}).items()]
+    params: Any = OmegaConf.to_container(base.hydra.sweeper.params) if base.hydra.sweeper.params else {}
+    searched = [f"{key}={value}" for key, value in params.items()]
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     parameters: dict[str, Parameter] = {}
     fixed: dict[str, str] = {}
@@ -105,7 +107,9 @@ def read_space(hydra: Hydra, overrides: list[str]) -> Space:
             parameters.pop(key, None)
             fixed.pop(key, None)
             if override.is_sweep_override():
-                parameters[key] = Parameter(key.lstrip("+"), values_of(override), item)
+                parameters[key] = Parameter(
+                    key.lstrip("+"), values_of(override), item, isinstance(override.value(), IntervalSweep)
+                )
             else:
                 fixed[key] = item
     except HydraException as error:
@@ -145,7 +149,8 @@ def compose(hydra: Hydra, overrides: list[str], mode: RunMode = RunMode.RUN) -> 
         UserError: what Hydra found wrong with them, with what there is to choose from.
     """
     try:
-        return hydra.compose_config("sweep", overrides, mode, with_log_configuration=False)
+        composed: DictConfig = hydra.compose_config("sweep", overrides, mode, with_log_configuration=False)
+        return composed
     except MissingConfigException as error:
         raise UserError(explain_missing(error)) from None
     except (HydraException, OmegaConfBaseException) as error:

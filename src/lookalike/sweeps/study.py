@@ -23,8 +23,8 @@ WARM_UP = 4
 OTHERS = 5
 """Trials that the median of others takes."""
 
-AGAIN = "tried again"
-"""Attribute of failed trials whose parameters are in the queue once more."""
+INSTEAD = "instead of"
+"""Attribute of trials that try the parameters of a failed one again: its number."""
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -39,15 +39,11 @@ def search(overrides: Sequence[Override], *, folder: str, launcher: Any, **setti
         settings: those of conf/hydra/sweeper/optuna.yaml.
 
     Raises:
-        UserError: there is nothing to search, or a setting is wrong.
+        UserError: a setting is wrong.
     """
     check_settings(settings)
     space = {str(o.get_key_element()): distribution(o) for o in overrides if o.is_sweep_override()}
     fixed = [f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in overrides if not o.is_sweep_override()]
-    if not space:
-        raise UserError(
-            "nothing to search: give a space, such as +search=vae or 'optimizer.lr=tag(log, interval(1e-4, 1e-2))'"
-        )
     sweep = Sweep(Path(folder))
     remembered = Remembered(folder)
     study = open_study(sweep)
@@ -168,10 +164,10 @@ def queue_again(study: optuna.Study) -> None:
     """Queue the parameters of trials that failed, or that ran when the sweep was killed."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
+    queued = {trial.user_attrs.get(INSTEAD) for trial in study.get_trials(deepcopy=False)}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
-        if AGAIN not in trial.user_attrs:
-            study.enqueue_trial(trial.params)
-            study._storage.set_trial_user_attr(trial._trial_id, AGAIN, True)
+        if trial.number not in queued:
+            study.enqueue_trial(trial.params, user_attrs={INSTEAD: trial.number})
 
 
 @functools.cache

@@ -95,9 +95,7 @@ def summarize(sweep: Sweep) -> Record:
     return summary
 
 
-def configurations(
-    sweep: Sweep, states: list[Record], wanted: list[Objective], space: dict[str, str]
-) -> list[Record]:
+def configurations(sweep: Sweep, states: list[Record], wanted: list[Objective], space: dict[str, str]) -> list[Record]:
     """A row a configuration that has a finished trial, the best first (by the first objective)."""
     groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for state in states:
@@ -142,6 +140,7 @@ def verdict(rows: list[Record], objective: Objective) -> Record:
             "trials": best["trials"],
             "winner": best["title"] if not close else None,
             "within_error": [row["title"] for row in close],
+            "alone": "" if others else ", since no other finished",
         }
     return {"verdict": found}
 
@@ -173,7 +172,9 @@ def save_table(sweep: Sweep, summary: Record) -> None:
         columns = [f"{name}{part}" for name in summary["objective"] for part in ("", "_deviation", "_half_width")]
         writer.writerow(["configuration", "data", "model", "seeds", *columns, "training_seconds"])
         for row in summary["configurations"]:
-            scores = [row["scores"][name][key] for name in summary["objective"] for key in ("mean", "deviation", "half_width")]
+            scores = [
+                row["scores"][name][key] for name in summary["objective"] for key in ("mean", "deviation", "half_width")
+            ]
             writer.writerow(
                 [row["title"], row["data"], row["model"], len(row["seeds"]), *scores, row["training_seconds"]]
             )

@@ -26,7 +26,9 @@ def show(summary: Record) -> None:
     table.add_column("training", justify="right")
     for row in summary["configurations"][:MOST]:
         scores = [written(row["scores"][name]) for name in summary["objective"]]
-        table.add_row(row["title"] or "(all alike)", str(len(row["seeds"])), *scores, f"{row['training_seconds']:.1f} s")
+        table.add_row(
+            row["title"] or "(all alike)", str(len(row["seeds"])), *scores, f"{row['training_seconds']:.1f} s"
+        )
     console.print()
     if summary["configurations"]:
         console.print(table)
@@ -48,7 +50,7 @@ def conclusions(summary: Record) -> list[str]:
     for data, verdict in summary.get("verdict", {}).items():
         close = verdict["within_error"]
         if verdict["winner"] is not None:
-            lines.append(f"{data}: the winner is {verdict['best'] or 'the only configuration'}")
+            lines.append(f"{data}: the winner is {verdict['best'] or 'the only configuration'}{verdict['alone']}")
         else:
             are = "another is" if len(close) == 1 else f"{len(close)} others are"
             lines.append(

@@ -57,7 +57,7 @@ class MlflowSweep:
                 (entry.name, (stat.st_mtime_ns, stat.st_size))
                 for entry in entries
                 if entry.name.endswith(".json")
-                and ((stat := entry.stat()) and self.seen.get(entry.name) != (stat.st_mtime_ns, stat.st_size))
+                and self.seen.get(entry.name) != ((stat := entry.stat()).st_mtime_ns, stat.st_size)
             ]
         running = {name for name, child in self.children.items() if child.status == "RUNNING"}
         for name, stamp in sorted(changed, key=lambda item: item[1]):
@@ -76,7 +76,8 @@ class MlflowSweep:
         if fingerprint not in self.children:
             run = self._create(state, folder)
             self.children[fingerprint] = Child(self.client, run)
-        return self.children[fingerprint].show(state, folder, objective=self.about["objective"])
+        child: Child = self.children[fingerprint]
+        return child.show(state, folder, objective=self.about["objective"])
 
     def _create(self, state: Record, folder: Path) -> Any:
         git = self.about["git"]

@@ -1,9 +1,10 @@
-"""The recorder of a sweep: `python -m lookalike.tracking.sweeps FOLDER`, started by the sweep, shows its files in views.
+"""The recorder of a sweep: `python -m lookalike.tracking.sweeps FOLDER`, started by the sweep, shows its files.
 
 Trials may run anywhere, and tell nobody but their own files. One process shows them all, so no two write one run, and
 whatever was missed while a server was away is shown when it is back, or by `python pipelines/record.py`.
 """
 
+import os
 import select
 import signal
 import sys
@@ -100,7 +101,7 @@ def follow(sweep: Sweep) -> None:
 def parent_is_gone(seconds: float) -> bool:
     """Whether the pipe's other end is closed, within some seconds."""
     ready, _, _ = select.select([sys.stdin], [], [], seconds)
-    return bool(ready) and not sys.stdin.buffer.read1(1)
+    return bool(ready) and not os.read(sys.stdin.fileno(), 1)
 
 
 def record_sweeps(tracking: dict[str, Any], multirun: Path) -> Iterator[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from lookalike.core.errors import UserError
 from lookalike.data import Prepared
 from lookalike.report.cells import Row, read_family
-from lookalike.report.leaderboard import DISTANCES, TABLES, Metric, describe, within_two_errors
+from lookalike.report.leaderboard import DISTANCES, TABLES, Metric, describe, winners
 
 FLOORS = frozenset({"uniform", "independent", "copycat"})
 """Families that are there to be compared with. They win no contest: `copycat` returns training data."""
@@ -19,7 +19,7 @@ class Champion:
     Attributes:
         row: its cell.
         metric: what it is best by.
-        rivals: families within two standard errors of it, best first.
+        rivals: families that are not told from it, best first.
     """
 
     row: Row
@@ -28,7 +28,7 @@ class Champion:
 
     def __str__(self) -> str:
         score = f"{self.row.model}, {self.metric.name} {describe(self.row.metrics[self.metric.name])}"
-        tie = f"; within two standard errors of it: {', '.join(self.rivals)}" if self.rivals else ""
+        tie = f"; not told from it: {', '.join(self.rivals)}" if self.rivals else ""
         return score + tie
 
 
@@ -43,7 +43,7 @@ def read_cells(folder: Path) -> tuple[list[Row], dict[str, str]]:
     for path in sorted(folder.glob("*/train/model.json")):
         model = path.parents[1].name
         try:
-            row = read_family(path.parents[1])
+            row = read_family(path.parents[1], seeds=[])
             if row.record["data_digest"] != prepared.digest:
                 raise UserError(
                     f"it was trained on other data than the prepared: run `python pipelines/train.py "
@@ -76,10 +76,8 @@ def find_champion(rows: list[Row], objective: str | None = None) -> Champion | N
     if objective not in known:
         raise UserError(f"objective={objective}: choose one of {', '.join(known)}")
     metric = known[objective]
-    sign = 1 if metric.better == "lower" else -1
-    able = [row for row in rows if row.model not in FLOORS and objective in row.metrics]
+    able = {row.model: row for row in rows if row.model not in FLOORS and objective in row.metrics}
     if not able:
         return None
-    best, *others = sorted(able, key=lambda row: sign * row.metrics[objective]["value"])
-    rivals = [row.model for row in others if within_two_errors(row, best, objective, sign=sign)]
-    return Champion(row=best, metric=metric, rivals=rivals)
+    best, *rivals = winners(list(able.values()), metric)
+    return Champion(row=able[best], metric=metric, rivals=rivals)

@@ -121,6 +121,22 @@ def complain(problem: str) -> None:
 EXPECTED: list[Recorder] = []
 """The recorder that waits for its run, if any."""
 
+INSTEAD: list[View] = []
+"""The view that stages in this process tell, whatever their configuration asks for; the last one counts."""
+
+
+@contextmanager
+def instead(view: View) -> Iterator[None]:
+    """While the block runs, stages in this process tell this view, and start no recorder.
+
+    A view that raises ends the stage.
+    """
+    INSTEAD.append(view)
+    try:
+        yield
+    finally:
+        INSTEAD.pop()
+
 
 def recorder(config: Config) -> Recorder:
     """A recorder for the views of a configuration, the one that was expected if there is one for these views."""
@@ -130,7 +146,7 @@ def recorder(config: Config) -> Recorder:
 
 def expect(config: Config) -> None:
     """Have a recorder ready for `opened`; one that is never opened goes with this process and leaves no trace."""
-    if not EXPECTED and (config.tracking.mlflow or config.tracking.wandb):
+    if not EXPECTED and not INSTEAD and (config.tracking.mlflow or config.tracking.wandb):
         EXPECTED.append(Recorder(config))
 
 
@@ -145,8 +161,8 @@ def opened(config: Config, record: dict[str, Any], *, sweep: str | None = None) 
         record: what `model.json` holds, or of it what is known before training.
         sweep: the sweep that the run belongs to, a name of your choice that its trials share.
     """
-    if not (config.tracking.mlflow or config.tracking.wandb):
-        yield View()
+    if INSTEAD or not (config.tracking.mlflow or config.tracking.wandb):
+        yield INSTEAD[-1] if INSTEAD else View()
         return
     view = recorder(config)
     view.open(record=record, sampling=config.sampling, sweep=sweep, cell=str(config.cell))

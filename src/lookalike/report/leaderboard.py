@@ -155,7 +155,7 @@ def to_csv(tables: list[Table]) -> str:
     known = [metric for metrics in TABLES for metric in metrics]
     entries = []
     for table in tables:
-        standings = {metric.name: places(table, metric) for metric in known}
+        standings = {metric.name: places(table.families, metric) for metric in known}
         for row in table.rows:
             for metric, entry in row.metrics.items():
                 place = standings.get(metric, {}).get(row.model, Place(rank=None))
@@ -226,7 +226,7 @@ def rank(table: Table, metrics: list[Metric] | None = None) -> Ranking:
     board: Board = {row.model: row.metrics for row in table.rows}
     metrics = shown_metrics(table) if metrics is None else metrics
     models = sorted(board, key=lambda model: (model != REAL, *standing(board[model]), model))
-    standings = {metric.name: places(table, metric) for metric in metrics}
+    standings = {metric.name: places(table.families, metric) for metric in metrics}
 
     def number(model: str, metric: Metric) -> Number | None:
         entry = board[model].get(metric.name)
@@ -310,19 +310,19 @@ def central(entry: Entry) -> float:
     return float(entry["mean"] if "mean" in entry else entry["value"])
 
 
-def winners(table: Table, metric: Metric) -> list[str]:
-    """The best family and those that are not told from it, best first."""
-    first = {model: place for model, place in places(table, metric).items() if place.first}
+def winners(rows: list[Row], metric: Metric) -> list[str]:
+    """The best of some families and those that are not told from it, best first."""
+    first = {model: place for model, place in places(rows, metric).items() if place.first}
     sign = -1 if metric.better == "higher" else 1
-    numbers = {row.model: row.metrics for row in table.families}
+    numbers = {row.model: row.metrics for row in rows}
     return sorted(first, key=lambda model: (first[model].tied, sign * central(numbers[model][metric.name])))
 
 
-def places(table: Table, metric: Metric) -> dict[str, Place]:
-    """The places of the families that compete in a metric, by name; nobody competes where no side is better."""
+def places(families: list[Row], metric: Metric) -> dict[str, Place]:
+    """The places of those of some families that compete in a metric, by name; nobody competes where no side is better."""
     if metric.better is None:
         return {}
-    rivals = {row.model: row for row in table.families if row.model != COPIES and metric.name in row.metrics}
+    rivals = {row.model: row for row in families if row.model != COPIES and metric.name in row.metrics}
 
     def paired(model: str, other: str) -> tuple[float, float] | None:
         found = paired_difference(rivals[model], rivals[other])

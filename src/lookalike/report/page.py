@@ -186,7 +186,7 @@ def tiles(table: Table) -> list[dict[str, str]]:
     questions = (("Fewest bits", (BITS,)), ("Nearest to the truth", ("kl",)), ("Closest samples", DISTANCES))
     for title, names in questions:
         metric = next((m for m in [*shown_metrics(table), *present(table, TRUTH)] if m.name in names), None)
-        first = winners(table, metric) if metric else []
+        first = winners(table.families, metric) if metric else []
         if metric and first:
             best = next(row for row in table.families if row.model == first[0]).metrics[metric.name]
             note = verdict(best) if metric.name == BITS else ""
@@ -306,7 +306,7 @@ def settings(value: Any) -> str:
 def behind(row: Row, table: Table) -> str:
     """The paired difference of a family's bits to the best family's."""
     metric = next((m for m in shown_metrics(table) if m.name == BITS), None)
-    first = winners(table, metric)[:1] if metric else []
+    first = winners(table.families, metric)[:1] if metric else []
     if not first or row.model == first[0]:
         return ""
     difference = paired_difference(row, next(other for other in table.families if other.model == first[0]))

@@ -1,0 +1,203 @@
+"""`python pipelines/sweep.py`: check everything, have Hydra launch the trials, sum up, whatever ended it."""
+
+import hashlib
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from lookalike import INTERRUPTED
+from lookalike.core.config import CONF, ROOT, Section, choices, groups
+from lookalike.core.errors import UserError
+from lookalike.core.stage import Cell
+from lookalike.data import Prepared
+from lookalike.fingerprint import git_state
+from lookalike.sweeps.check import base_digest, check_all, file_digest
+from lookalike.sweeps.objectives import objectives
+from lookalike.sweeps.places import Record, Sweep, write
+from lookalike.sweeps.recording import recorder
+from lookalike.sweeps.space import SETTINGS, Space, compose, plain_of, read_space
+from lookalike.sweeps.trial import run_trial
+
+HOW = ("hydra/launcher", "hydra.launcher.", "hydra.sweeper.n_trials", "hydra.sweeper.n_jobs", "tracking", "sweep.")
+"""How overrides begin that don't change what is searched: with others, the same sweep goes on."""
+
+End = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+def main() -> None:
+    """Run the command line; leave with 0, 1 (an error, or a trial that failed) or 130 (interrupted)."""
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        print(usage())
+        return
+    try:
+        end = run(arguments)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.strerror}: {error.filename}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    sys.exit({"FINISHED": 0, "FAILED": 1, "KILLED": INTERRUPTED}[end])
+
+
+def run(arguments: list[str]) -> End:
+    """Carry out a sweep's command; how it ended.
+
+    Raises:
+        UserError: something is wrong with the command, before any trial was started.
+    """
+    show = "--cfg" in arguments
+    overrides = [item for item in arguments if item not in ("-m", "--multirun", "--cfg")]
+    for item in overrides:
+        if "=" not in item and not item.startswith("~"):
+            raise UserError(f"'{item}': write KEY=VALUE, KEY=VALUE,VALUE,… or one of --multirun, --cfg and --help")
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3", job_name="sweep"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        space = read_space(hydra, overrides)
+        plains = [plain_of(compose(hydra, combination)) for combination in space.combinations()]
+        if show:
+            print(OmegaConf.to_yaml(OmegaConf.create(plains[0])))
+            return "FINISHED"
+        data = check_space(space, plains)
+        sweep = Sweep(folder_of(plains[0], overrides))
+        with sweep.held():
+            about = describe(sweep, space, plains[0], arguments, data)
+            write(sweep.about, about)
+            sweep.correct()
+            with recorder(plains[0]["tracking"], sweep):
+                return launch(hydra, sweep, [*overrides, f"sweep.folder={sweep.folder}"])
+
+
+def check_space(space: Space, plains: list[Section]) -> dict[str, str]:
+    """Check all of a space; the digest of every data set in it."""
+    wanted = objectives(plains[0]["objective"])
+    intervals = [parameter.written for parameter in space.parameters if parameter.is_interval]
+    if intervals and space.sweeper in ("grid", "basic"):
+        raise UserError(f"{intervals[0]}: a grid takes values, not intervals; search it with hydra/sweeper=optuna")
+    if not space.parameters and space.sweeper == "optuna":
+        raise UserError(
+            "nothing to search: give a space, such as +search=vae or 'optimizer.lr=tag(log, interval(1e-4, 1e-2))'"
+        )
+    prunes = plains[0]["sweep"]["prune"] and space.sweeper == "optuna" and space.base.hydra.sweeper.pruner
+    if prunes and len(wanted) > 1:
+        raise UserError(
+            f"objective={plains[0]['objective']}: trials are stopped early for one objective alone; add "
+            f"hydra.sweeper.pruner=null"
+        )
+    data: dict[str, str] = {}
+    for plain in plains:
+        config = check_all(plain, list(space.variants(plain)), wanted)
+        data[config.data.name] = Prepared(Cell(config).prepared).digest
+    return data
+
+
+def folder_of(plain: Section, overrides: list[str]) -> Path:
+    """Where a sweep writes: the same command comes to the same folder.
+
+    Raises:
+        UserError: a name that is none.
+    """
+    asked = plain["sweep"]
+    if asked["folder"]:
+        return ROOT / str(asked["folder"])
+    name = asked["name"]
+    if name is None:
+        what = sorted(item for item in overrides if not item.lstrip("+").startswith(HOW))
+        models = dict(item.lstrip("+").partition("=")[::2] for item in overrides)
+        title = models.get("search") or models.get("model") or plain["model"]["_target_"].split(".")[-2]
+        kept = "".join(c if c.isalnum() or c in "_-" else "-" for c in title)[:40]
+        name = f"{kept}-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]}"
+    name = str(name)
+    if not name or name == "trials" or not all(c.isalnum() or c in "._-" for c in name) or name.startswith("."):
+        raise UserError(f"sweep.name={name}: it names a folder; use letters, digits, '-' and '_', and not 'trials'")
+    return ROOT / "multirun" / name
+
+
+def describe(sweep: Sweep, space: Space, plain: Section, arguments: list[str], data: dict[str, str]) -> Record:
+    """What `sweep.json` says."""
+    sweeper = {key: value for key, value in OmegaConf.to_container(space.base.hydra.sweeper).items() if key != "params"}  # type: ignore[union-attr]
+    return {
+        "name": sweep.name,
+        "id": sweep.read()["id"] if sweep.about.is_file() else uuid.uuid4().hex,
+        "command": shlex.join(["python", "pipelines/sweep.py", *arguments]),
+        "fixed": [item for item in space.fixed if not item.startswith(SETTINGS)],
+        "space": {parameter.key: parameter.written.partition("=")[2] for parameter in space.parameters},
+        "sweeper": {"name": space.sweeper} | sweeper,
+        "objective": [objective.name for objective in objectives(plain["objective"])],
+        "budget": str(space.base.hydra.runtime.choices["budget"]),
+        "split": plain["split"],
+        "data": data,
+        "base": base_digest([f"{name} {digest}" for name, digest in data.items()]),
+        "files": {str(path.relative_to(ROOT)): file_digest(path) for path in sorted((CONF / "model").glob("*.yaml"))},
+        "git": git_state(ROOT),
+        "tracking": plain["tracking"],
+        "session": time.strftime("%Y-%m-%dT%H:%M:%S") + f"-{os.getpid()}",
+        "state": "running",
+    }
+
+
+def launch(hydra: Any, sweep: Sweep, overrides: list[str]) -> End:
+    """Have Hydra run the trials, and sum up whatever came of them."""
+    from lookalike.sweeps.figures import draw
+    from lookalike.sweeps.summary import summarize
+    from lookalike.sweeps.table import show
+
+    end: End = "FAILED"
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    problem = ""
+    try:
+        hydra.multirun("sweep", run_trial, overrides, with_log_configuration=False)
+        end = "FINISHED"
+    except KeyboardInterrupt:
+        end = "KILLED"
+    except UserError:
+        raise
+    except Exception as error:  # of a launcher: a worker was killed, a cluster is gone
+        problem = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+    finally:
+        sweep.correct()
+        summary = summarize(sweep)
+        show(summary)
+        if end == "FINISHED":
+            draw(sweep, [state for state in sweep.all_states() if state["session"] == sweep.read()["session"]])
+        if end == "FINISHED" and summary["counts"].keys() - {"finished", "pruned"}:
+            end = "FAILED"
+        sweep.end(end.lower())
+    if problem:
+        print(f"error: the launcher gave up ({problem}). The same command goes on", file=sys.stderr)
+    return end
+
+
+def usage() -> str:
+    """What `--help` prints."""
+    lines = [
+        "Train, sample and score many configurations, each in one process, on validation.",
+        "",
+        "usage: python pipelines/sweep.py -m [GROUP=CHOICE,CHOICE ...] [KEY=VALUE,VALUE ...]",
+        "       python pipelines/sweep.py -m hydra/sweeper=optuna +search=CHOICE [...]",
+        "",
+        *(f"  {group}=  {', '.join(choices(group))}" for group in groups()),
+        "  hydra/launcher=  basic, joblib, ray, submitit_local, submitit_slurm",
+        "  objective=  a score or a cost, or a list of several, such as objective=[bits_per_dim,sampling_seconds]",
+        "",
+        "The same command goes on where it was interrupted. See docs/sweeps.md.",
+        "",
+        "  --cfg   print the configuration of the first trial and stop",
+        "  --help  this page",
+    ]
+    return "\n".join(lines)

@@ -319,7 +319,7 @@ def winners(rows: list[Row], metric: Metric) -> list[str]:
 
 
 def places(families: list[Row], metric: Metric) -> dict[str, Place]:
-    """The places of those of some families that compete in a metric, by name; nobody competes where no side is better."""
+    """The places of those of some families that compete in a metric, by name; none where no side of it is better."""
     if metric.better is None:
         return {}
     rivals = {row.model: row for row in families if row.model != COPIES and metric.name in row.metrics}

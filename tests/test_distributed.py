@@ -42,6 +42,8 @@ STEPS, BATCH = 40, 8
 class Plain(nn.Module):
     """A regression without chance. With `trouble`, something happens in the second process at its 20th step."""
 
+    seen: Tensor
+
     def __init__(self, trouble: str = "") -> None:
         super().__init__()
         torch.manual_seed(0)

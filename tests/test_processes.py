@@ -78,7 +78,7 @@ def test_what_another_process_fails_of_is_raised_and_none_is_left(
     how: str, error: type[Exception], message: str
 ) -> None:
     before = set(psutil.Process().children())
-    got = []
+    got: list[int] = []
     with pytest.raises(error, match=message):
         got.extend(divided(functools.partial(fall, how), range(6), processes=2))
     assert not [process for process in set(psutil.Process().children()) - before if is_worker(process)]
@@ -222,6 +222,6 @@ def test_likelihoods_have_the_same_bytes_however_many_processes_compute_them(
 
 
 def test_a_crew_of_one_is_this_process_alone() -> None:
-    with Crew(square, count=1) as crew:  # type: ignore[arg-type]
+    with Crew(square, count=1) as crew:
         assert not crew.processes
         assert crew.failure() is None

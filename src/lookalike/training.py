@@ -292,7 +292,7 @@ def fit(
         if trainer.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise UserError(
                 f"trainer.compile=true: {type(model).__name__} can't be compiled here "
-                f"({str(error).strip().splitlines()[0]}); choose trainer.compile=false"
+                f"({' '.join(str(error).split('Set TORCH')[0].split())}); choose trainer.compile=false"
             ) from None
         raise
     if lightning.interrupted:

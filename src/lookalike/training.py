@@ -109,12 +109,18 @@ class Learner(pl.LightningModule):
         return losses
 
 
+GOLDEN = 2654435769
+"""2³² divided by the golden ratio, to the nearest odd number."""
+
+
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """The seed of a step's random numbers: another for every rank."""
+    """The seed of a step's random numbers, of 32 bits since a CPU's generator looks at no more: another for every rank.
+
+    Multiples of the golden ratio's share of 2³² lie far apart, so runs of different seeds have no step in common.
+    """
     if rank == 0:
-        return seed * 2**32 + step
-    # A CPU's generator looks at the lower half alone.
-    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
+        return (seed * GOLDEN + step) % 2**32
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
 
 
 def groups(model: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:

@@ -138,7 +138,14 @@ def test_one_likelihood_or_no_distance_makes_no_panel() -> None:
 
 @pytest.mark.parametrize(
     ("values", "end"),
-    [([1, 2, 3, 4], 4), ([1, 1.1, 1.2, 26], 1.2), ([1, 2, 50], 50), ([1, 1, 1, 9], 9), ([1, 2, 3, 60, 70, 80], 80)],
+    [
+        ([1, 2, 3, 4], 4),
+        ([1, 1.1, 1.2, 26], 1.2),
+        ([1, 2, 50], 50),
+        ([1, 1, 1, 9], 9),
+        ([1, 2, 3, 60, 70, 80], 80),
+        ([4, 23, 57, 219], 219),
+    ],
 )
 def test_an_axis_ends_before_what_is_far_off_and_shows_two_thirds(values: list[float], end: float) -> None:
     assert clouds.end_of(values) == end

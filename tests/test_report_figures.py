@@ -333,6 +333,7 @@ def test_the_true_density_is_a_line_of_its_own_where_it_is_known(tables: list[Ta
     known = dataclasses.replace(table, real=dataclasses.replace(table.real, arrays=arrays))
     axes = drawn(densities.density_panels(known)["vae"])
     (line,) = (line for line in axes.lines if line.get_label() == "truth")
+    assert line.get_ydata().max() < axes.get_ylim()[1]
     assert line.get_xdata()[line.get_ydata().argmax()] == 60
     assert (line.get_ydata() * 0.1).sum() == pytest.approx(1)
     assert "truth" not in {line.get_label() for line in drawn(densities.density_panels(table)["vae"]).lines}

@@ -15,6 +15,8 @@ from lookalike.report.cells import Listed, Table, read_tables
 from lookalike.report.leaderboard import describe
 from lookalike.report.mistakes import mistakes
 
+pytest_plugins = ["pipeline_fixtures"]
+
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> list[Table]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from test_report import DIGITS, HEIGHTS, MODELS, bits, distance, table_of, write_cells
+from test_report import CHROMIUM, DIGITS, HEIGHTS, MODELS, Page, bits, distance, table_of, widths, write_cells
 
 from lookalike import truth
 from lookalike.core.config import compose
@@ -20,6 +20,7 @@ from lookalike.pictures import GAP
 from lookalike.report import clouds, densities, figures, maps, style
 from lookalike.report.cells import REAL, Listed, Row, Table, read_tables
 from lookalike.report.leaderboard import BITS
+from lookalike.report.page import render
 from lookalike.report.panels import Draw, panel
 
 Floats = NDArray[np.float64]
@@ -137,7 +138,14 @@ def test_one_likelihood_or_no_distance_makes_no_panel() -> None:
 
 @pytest.mark.parametrize(
     ("values", "end"),
-    [([1, 2, 3, 4], 4), ([1, 1.1, 1.2, 26], 1.2), ([1, 2, 50], 50), ([1, 1, 1, 9], 9), ([1, 2, 3, 60, 70, 80], 80)],
+    [
+        ([1, 2, 3, 4], 4),
+        ([1, 1.1, 1.2, 26], 1.2),
+        ([1, 2, 50], 50),
+        ([1, 1, 1, 9], 9),
+        ([1, 2, 3, 60, 70, 80], 80),
+        ([4, 23, 57, 219], 219),
+    ],
 )
 def test_an_axis_ends_before_what_is_far_off_and_shows_two_thirds(values: list[float], end: float) -> None:
     assert clouds.end_of(values) == end
@@ -325,6 +333,7 @@ def test_the_true_density_is_a_line_of_its_own_where_it_is_known(tables: list[Ta
     known = dataclasses.replace(table, real=dataclasses.replace(table.real, arrays=arrays))
     axes = drawn(densities.density_panels(known)["vae"])
     (line,) = (line for line in axes.lines if line.get_label() == "truth")
+    assert line.get_ydata().max() < axes.get_ylim()[1]
     assert line.get_xdata()[line.get_ydata().argmax()] == 60
     assert (line.get_ydata() * 0.1).sum() == pytest.approx(1)
     assert "truth" not in {line.get_label() for line in drawn(densities.density_panels(table)["vae"]).lines}
@@ -341,3 +350,34 @@ def test_pictures_of_gaps_are_of_the_rows_that_were_kept(tables: list[Table]) ->
             top, left = GAP + i // figures.COLUMNS * cell, GAP + i % figures.COLUMNS * cell
             assert (shown[top : top + 8, left : left + 8] == images[rows[i]][0]).all()
     assert figures.gap_grid(table.families[0], table, kind="missed", zoom=1) is None
+
+
+@pytest.fixture
+def planar_page(planar: Table, tables: list[Table]) -> str:
+    """A page of all that a family has, in two dimensions."""
+    families = [
+        dataclasses.replace(row, samples=planar.families[1].samples, arrays=row.arrays | planar.families[i % 2].arrays)
+        for i, row in enumerate(tables[0].families)
+    ]
+    real = dataclasses.replace(tables[0].real, samples=planar.real.samples)
+    return render([dataclasses.replace(tables[0], prepared=planar.prepared, families=families, real=real)])
+
+
+def test_a_page_of_two_dimensions_describes_every_map_and_repeats_no_id(planar_page: str) -> None:
+    page = Page(planar_page)
+    labels = [attributes.get("aria-label") or "" for tag, attributes in page.tags if tag == "figure"]
+    for model in MODELS:
+        assert (
+            sum(label.startswith(f"Contours of {model} over the data of plane; Wasserstein-1") for label in labels) == 1
+        )
+        assert sum(label.startswith(f"Map of the probabilities of {model} on plane") for label in labels) == 1
+    assert all(labels)
+    assert sum(tag == "svg" for tag, _ in page.tags) == len(labels)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert len(planar_page) < 1_000_000
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium here")
+def test_a_page_of_two_dimensions_does_not_scroll_sideways_on_a_phone(planar_page: str, tmp_path: Path) -> None:
+    assert widths(planar_page, tmp_path, width=360) == ["360", "360"]

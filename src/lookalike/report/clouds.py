@@ -5,6 +5,7 @@ A family has the same mark in all panels of a data set, and its name beside them
 
 import dataclasses
 import itertools
+import math
 from functools import partial
 from typing import Any, Literal
 
@@ -71,14 +72,15 @@ def draw_points(axes: Any, points: list[Point]) -> None:
 def end_of(values: list[float]) -> float:
     """Where an axis ends on its worse side: at the last value before a gap of thrice what lies before it, if any.
 
-    A family that is that far off, as a floor may be, would leave the others no room. Two thirds are shown at least,
-    and three.
+    A family that is that far off, as a floor may be, would leave the others no room. Of values that need a logarithmic
+    axis the gaps are those of their logarithms. Two thirds are shown at least, and three.
     """
-    rising = sorted(values)
+    ends = sorted(values)
+    rising = [math.log(value) for value in ends] if is_wide(values) else ends
     for i in range(max(3, -(-2 * len(rising) // 3)) - 1, len(rising) - 1):
         if rising[i + 1] - rising[i] > 3 * (rising[i] - rising[0]) > 0:
-            return rising[i]
-    return rising[-1]
+            return ends[i]
+    return ends[-1]
 
 
 def fit(axes: Any, which: Literal["x", "y"], entries: list[Entry], *, whole: bool = False) -> None:

@@ -22,6 +22,10 @@ def density_panels(table: Table) -> dict[str, Draw]:
     data = np.concatenate([np.asarray(table.prepared.values(split))[:, 0] for split in SPLITS])
     edges = bins(data, step=domain.step[0])
     top = 1.45 * float(np.histogram(data, edges, density=True)[0].max())
+    if "density_probabilities" in table.real.arrays:
+        # The truth fits in whole, unless it is a needle beside which nothing else would be seen.
+        highest = 1.05 * float(table.real.arrays["density_probabilities"].max()) / domain.step[0]
+        top = min(max(top, highest), 3 * top)
     shared: dict[str, Any] = {"domain": domain, "data": data, "edges": edges, "top": top, "truth": table.real.arrays}
     return {row.model: partial(draw_density, row=row, **shared) for row in table.families}
 

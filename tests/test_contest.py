@@ -109,6 +109,15 @@ def test_seeds_that_agree_to_the_digit_do_not_outdo_the_error_of_the_evaluation(
     assert marks(values, paired=lambda one, other: (-0.1 if one == "a" else 0.1, 0.02)) == {"a": "1", "b": "2"}
 
 
+def test_errors_of_samples_average_out_over_seeds_and_those_of_held_out_points_do_not() -> None:
+    drawn: dict[str, Any] = {"samples": 1000}
+    held_out: dict[str, Any] = {"split": "test"}
+    for protocol, mark in ((drawn, "2"), (held_out, "=1")):
+        values = {"a": entrant(5.0, 0.2, seeds=[5.0, 5.01, 5.02], **protocol)}
+        values["b"] = entrant(5.5, 0.2, seeds=[5.5, 5.51, 5.52], **protocol)
+        assert marks(values) == {"a": "1", "b": mark}
+
+
 def test_means_over_seeds_are_ranked_and_not_the_cells_own_numbers() -> None:
     values = {"a": entrant(5.0, 0.01, seeds=[5.0, 7.0, 7.1]), "b": entrant(5.5, 0.01, seeds=[5.5, 5.6, 5.4])}
     assert places(values, better="lower")["b"] == Place(rank=1)

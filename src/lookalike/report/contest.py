@@ -62,8 +62,12 @@ class Entrant:
 
     @property
     def error(self) -> float:
-        """The standard error of the number by its evaluation: each seed has samples of its own."""
-        return float(self.entry.get("error") or 0.0) / math.sqrt(max(1, len(self.seeds)))
+        """The standard error of the number by its evaluation.
+
+        Each seed has samples of its own, so that their errors average out; held-out points are the same for all.
+        """
+        draws = max(1, len(self.seeds)) if "samples" in self.entry else 1
+        return float(self.entry.get("error") or 0.0) / math.sqrt(draws)
 
     @property
     def protocol(self) -> Entry:

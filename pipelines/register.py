@@ -6,7 +6,7 @@ for `data=mnist`.
 
 import sys
 
-from lookalike.core.config import Config, choices
+from lookalike.core.config import Config
 from lookalike.core.stage import run
 from lookalike.tracking.registry import register
 from lookalike.tracking.servers import quiet
@@ -29,5 +29,5 @@ def main(config: Config) -> None:
 
 if __name__ == "__main__":
     kept = [item for item in sys.argv[1:] if not item.startswith("objective=")]
-    sys.argv[1:] = [f"data={item}" if item in choices("data") else item for item in kept]
+    sys.argv[1:] = [item if "=" in item or item.startswith("-") else f"data={item}" for item in kept]
     run(main)

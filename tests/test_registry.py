@@ -224,7 +224,7 @@ models = {alias: mlflow.pyfunc.load_model(f"models:/lookalike-heights@{alias}") 
 answers = {alias: model.predict(json.loads(sys.argv[1])) for alias, model in models.items()}
 import lookalike
 
-print(json.dumps({"answers": answers, "code": lookalike.__file__}))
+print(json.dumps({"answers": answers, "code": lookalike.__file__, "loaded": [*sys.modules]}))
 """
 
 
@@ -242,6 +242,7 @@ def test_models_that_are_loaded_elsewhere_run_their_own_code_and_repeat_the_cell
     told = json.loads(done.stdout)
     assert Path(told["code"]).is_relative_to(workspace.model_folder("champion") / "code")
     assert "another version" not in done.stderr
+    assert not {"pytorch_lightning", "dvc", "zuko", "torchdiffeq", "wandb"} & set(told["loaded"])
     for alias, model in (("champion", "vae"), ("independent", "independent")):
         samples, likelihoods = told["answers"][alias]
         with np.load(workspace.cells / model / "sample" / "samples.npz") as drawn:
@@ -375,7 +376,7 @@ def _loud() -> Iterator[None]:
         (["moons"], r"no prepared data in .*: run `python pipelines/prepare.py data=moons` first"),
         (["heights", "tracking=none"], r"the registry is MLflow's. Choose tracking=mlflow"),
         (["heights", "objective=fid"], r"objective=fid: choose one of .*wasserstein_1"),
-        (["data=height"], r"unknown data 'height': choose one of .*heights"),
+        (["height"], r"unknown data 'height': choose one of .*heights"),
         (["heights", "label=male"], r"label=male: `python pipelines/sample.py` paints one class"),
     ],
 )

@@ -324,9 +324,7 @@ def test_other_weights_than_the_record_names_are_refused(folder: Path, prepared:
         load(record | {"digest": "0123456789abcdef"}, prepared.domain, folder)
 
 
-def test_vectors_have_no_extractor(
-    config: Config, make_domain: Callable[..., Domain], tmp_path: Path
-) -> None:
+def test_vectors_have_no_extractor(config: Config, make_domain: Callable[..., Domain], tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     domain = make_domain(2, levels=16)
     values = {split: domain.to_values(generator.integers(0, 16, (30, 2))) for split in SPLITS}

@@ -38,7 +38,7 @@ def extract(network: nn.Module, images: NDArray[Any], *, batch_size: int) -> Ite
     network.eval()
     device = next(network.parameters()).device
     for start in progress(range(0, len(images), batch_size), "features", unit="batch"):
-        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size]))
+        batch = torch.from_numpy(np.array(images[start : start + batch_size]))
         yield network(batch.to(device)).float().cpu().numpy()
 
 

@@ -141,7 +141,7 @@ def make(
     config: Config,
     folder: Path,
     *,
-    steps: PositiveInt = 1000,
+    steps: PositiveInt = 600,
     batch_size: AtLeastTwo = 128,
     widths: Pair = WIDTHS,
     features: PositiveInt = 64,
@@ -220,5 +220,5 @@ def load(record: dict[str, Any], domain: Domain, folder: Path) -> Encoder:
 def effective_rank(network: Encoder, images: NDArray[Any]) -> float:
     """(Σλ)² / Σλ² of the eigenvalues λ of the covariance of features: near 1 for an encoder that has collapsed."""
     network.eval()
-    covariance = np.atleast_2d(np.cov(network(torch.from_numpy(np.ascontiguousarray(images))).numpy(), rowvar=False))
+    covariance = np.atleast_2d(np.cov(network(torch.from_numpy(np.array(images))).numpy(), rowvar=False))
     return float(np.trace(covariance) ** 2 / (covariance**2).sum())

@@ -1,4 +1,4 @@
-"""Train and freeze the extractor that images are scored in: `python pipelines/features.py data=mnist`."""
+"""Make and freeze the extractor that images are scored in: `python pipelines/features.py data=mnist`."""
 
 from lookalike.core.config import Config
 from lookalike.core.stage import Cell, Cost, run, writing
@@ -12,12 +12,12 @@ def main(config: Config) -> None:
     with writing(cell.features) as folder:
         (folder / "extractor").mkdir()
         with cost.work():
-            if config.data.features is None:
+            if prepared.domain.kind == "vector" and config.data.features is None:
                 save_identity(folder / "extractor", prepared)
             else:
-                from lookalike.feature_training import train_and_save
+                from lookalike.feature_stage import make_and_save
 
-                train_and_save(config, prepared, folder / "extractor")
+                make_and_save(config, prepared, folder / "extractor")
         cost.save(folder)
 
 

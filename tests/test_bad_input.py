@@ -163,7 +163,17 @@ def test_an_optimizer_for_a_model_that_is_not_trained_is_refused(work: Path, ref
     assert "independent" in line
 
 
-@pytest.mark.parametrize("setting", ["+data.features.model.feature=3", "data.features.model.dropout=much"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "+data.features.model.feature=3",
+        "data.features.model.dropout=much",
+        "data.features.model.widths=[8]",
+        "data.features.steps=0",
+        "data.features.optimizer.lr=0",
+        "+data.features.weights=w.pth",
+    ],
+)
 def test_a_wrong_setting_of_the_extractor_is_named(
     setting: str, few_digits: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:

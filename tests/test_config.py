@@ -97,7 +97,7 @@ def test_a_model_has_no_default_arguments(model: str) -> None:
 
 @pytest.mark.parametrize("data", DATA)
 def test_a_reader_and_the_extractor_have_no_default_arguments(data: str) -> None:
-    from lookalike.features import Classifier
+    from lookalike.extractors.classifier import Classifier
 
     assert not defaults(target(compose([f"data={data}"]).data.reader, package="lookalike.data"))
     assert not defaults(Classifier.__init__)
@@ -178,7 +178,6 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "optimizer.average=1": ("optimizer.average=1", "less than 1"),
     "optimizer.warmup=1.5": ("optimizer.warmup=1.5", "less than 1"),
     "data.batch_size=0": ("data.batch_size=0", "greater than 0"),
-    "data.features.steps=0": ("data.features.steps=0", "greater than 0"),
     "trainer.threads=0": ("trainer.threads=0", "greater than 0"),
     "trainer.previews=-1": ("trainer.previews=-1",),
     "trainer.devices=0": ("trainer.devices=0", "greater than 0"),

@@ -11,16 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from lookalike import extractor as extractor_module
-from lookalike import feature_training
+from lookalike import feature_stage
 from lookalike.core.config import Config, compose
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.data import SPLITS, Prepared, Raw, Split
 from lookalike.data.prepare import write
 from lookalike.distances import class_counts, compare, copying_test, find_copies, score_real
-from lookalike.extractor import Extractor, save_identity, training_rows
-from lookalike.features import Classifier, digest, extract, features_of, load, shifted
+from lookalike.extractor import Extractor, save_identity, save_training, training_rows
+from lookalike.extractors.classifier import Classifier, load, shifted
+from lookalike.extractors.weights import digest
+from lookalike.features import extract, features_of
 
 
 def classifier(domain: Domain) -> Classifier:
@@ -124,7 +125,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 @pytest.fixture(scope="module")
 def folder(config: Config, prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("extractor")
-    feature_training.train_and_save(config, prepared, path)
+    feature_stage.make_and_save(config, prepared, path)
     return path
 
 
@@ -145,17 +146,16 @@ def test_stored_features_are_those_that_the_frozen_extractor_gives(folder: Path,
 
 
 def test_stored_training_points_are_those_of_their_rows(
-    folder: Path, config: Config, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, config: Config, prepared: Prepared, tmp_path: Path
 ) -> None:
     rows, points, distances, of = Extractor(folder, prepared).training()
     assert (of, rows.tolist()) == (120, list(range(120)))
     expected = features_of(Extractor(folder, prepared), prepared.values("train"), batch_size=50)
     np.testing.assert_allclose(points, expected, atol=1e-5)
-    monkeypatch.setattr(extractor_module, "MOST", 50)
-    some = training_rows(120)
+    some = training_rows(120, most=50)
     assert len(set(some.tolist())) == 50
     assert (np.diff(some) > 0).all()
-    extractor_module.save_training(tmp_path, some, points[some])
+    save_training(tmp_path, some, points[some])
     np.save(tmp_path / "train.npy", points[some])
     shutil.copy(folder / "extractor.json", tmp_path)
     kept = Extractor(tmp_path, prepared).training()
@@ -313,7 +313,7 @@ def test_the_stage_gives_the_same_digest_again(
 ) -> None:
     scratch = config.paths.model_copy(update={"scratch": str(tmp_path / "scratch")})
     (tmp_path / "again").mkdir()
-    feature_training.train_and_save(config.model_copy(update={"paths": scratch}), prepared, tmp_path / "again")
+    feature_stage.make_and_save(config.model_copy(update={"paths": scratch}), prepared, tmp_path / "again")
     assert (tmp_path / "again" / "extractor.json").read_bytes() == (folder / "extractor.json").read_bytes()
     assert (tmp_path / "again" / "test.npy").read_bytes() == (folder / "test.npy").read_bytes()
 
@@ -324,16 +324,14 @@ def test_other_weights_than_the_record_names_are_refused(folder: Path, prepared:
         load(record | {"digest": "0123456789abcdef"}, prepared.domain, folder)
 
 
-def test_data_without_labels_or_images_have_no_classifier(
-    config: Config, prepared: Prepared, make_domain: Callable[..., Domain], tmp_path: Path
-) -> None:
+def test_vectors_have_no_extractor(config: Config, make_domain: Callable[..., Domain], tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     domain = make_domain(2, levels=16)
     values = {split: domain.to_values(generator.integers(0, 16, (30, 2))) for split in SPLITS}
     labels = {split: np.zeros(30, dtype=np.uint8) for split in SPLITS}
     write(Raw(domain=dataclasses.replace(domain, labels=("one",)), values=values, labels=labels, expected={}), tmp_path)
-    with pytest.raises(UserError, match="needs labelled images"):
-        feature_training.train_and_save(config, Prepared(tmp_path), tmp_path)
+    with pytest.raises(UserError, match="an extractor needs images, small has vectors"):
+        feature_stage.make_and_save(config, Prepared(tmp_path), tmp_path)
     save_identity(tmp_path, Prepared(tmp_path))
     extractor = Extractor(tmp_path, Prepared(tmp_path))
     rows, points, distances, of = extractor.training()

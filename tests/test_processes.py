@@ -18,7 +18,8 @@ import torch
 
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
-from lookalike.features import Classifier, extract
+from lookalike.extractors.classifier import Classifier
+from lookalike.features import extract
 from lookalike.processes import Crew, divided, flushes_denormal, packed
 from lookalike.sampling import draw, stream
 

@@ -108,7 +108,10 @@ def compare_vectors(samples: NDArray[Any], reference: NDArray[Any], *, protocol:
 def compare_images(
     features: NDArray[Any], reference: NDArray[Any], *, extractor: Extractor, protocol: Entry
 ) -> dict[str, Entry]:
-    """Distances of features `[N, D]` to those of the test images `[M, D]`, and of the classes they are taken for."""
+    """Distances of features `[N, D]` to those of the test images `[M, D]`.
+
+    Where the extractor knows the data's classes, of the classes they are taken for, too.
+    """
     from lookalike.metrics.confidence import classifier_confidence
     from lookalike.metrics.frechet import frechet_distances
     from lookalike.metrics.kernel import kernel_distance
@@ -117,20 +120,26 @@ def compare_images(
     frechet = frechet_distances(features, reference)
     left_out = "samples, jackknife over 20 groups"
     extrapolated = {"extrapolated_to": "infinitely many samples", "reference_is": "as large as it is"}
-    return {
-        "frechet_distance": entry(frechet.distance, protocol, error_of=left_out),
-        **compare_classes(features, reference, extractor=extractor, protocol=protocol),
+    known_as = {name: {"known_as": other} for name, other in extractor.record.get("known_as", {}).items()}
+    found = {
+        "frechet_distance": entry(frechet.distance, protocol, error_of=left_out, **known_as.get("frechet_distance", {}))
+    }
+    if extractor.has_classes:
+        found |= compare_classes(features, reference, extractor=extractor, protocol=protocol)
+    found |= {
         "frechet_distance_infinite": entry(frechet.infinite, protocol, error_of=left_out, **extrapolated),
         "kernel_distance": entry(
             kernel_distance(features, reference),
             protocol,
             error_of=f"samples, jackknife over {BINS} bins or more",
             settings={"kernel": "(x·y/D + 1)³", "permutations": PERMUTATIONS},
-        ),
-        "classifier_confidence": entry(
-            classifier_confidence(probabilities(class_logits(features, extractor))), protocol, error_of=OF_MEAN
+            **known_as.get("kernel_distance", {}),
         ),
     }
+    if extractor.has_classes:
+        sure = classifier_confidence(probabilities(class_logits(features, extractor)))
+        found["classifier_confidence"] = entry(sure, protocol, error_of=OF_MEAN)
+    return found
 
 
 def dequantized(values: NDArray[Any], domain: Domain, *, seed: int) -> NDArray[Any]:

@@ -34,11 +34,11 @@ class Training(NamedTuple):
     of: int
 
 
-def training_rows(count: int) -> NDArray[np.int64]:
-    """All of `range(count)`, or a fixed random choice of `MOST`, in order."""
-    if count <= MOST:
+def training_rows(count: int, *, most: int = MOST) -> NDArray[np.int64]:
+    """All of `range(count)`, or a fixed random choice of as many as there may be, in order."""
+    if count <= most:
         return np.arange(count)
-    return np.sort(np.random.default_rng(0).permutation(count)[:MOST])
+    return np.sort(np.random.default_rng(0).permutation(count)[:most])
 
 
 def save_training(folder: Path, rows: NDArray[np.int64], points: NDArray[Any]) -> None:
@@ -49,7 +49,7 @@ def save_training(folder: Path, rows: NDArray[np.int64], points: NDArray[Any]) -
 
 def save_identity(folder: Path, prepared: Prepared) -> None:
     """Write the record of a data set that needs no extractor."""
-    write_json(folder / "extractor.json", {"name": VALUES, "digest": None})
+    write_json(folder / "extractor.json", {"name": VALUES, "digest": None, "classes": False})
     rows = training_rows(len(prepared.values("train")))
     save_training(folder, rows, prepared.values("train")[rows])
 
@@ -68,8 +68,9 @@ class Extractor:
                 f"no features in {folder.parent}: run `python pipelines/features.py data={prepared.domain.name}` first"
             )
         self.folder, self.prepared = folder, prepared
-        self.record = read_json(record, remedy="Run the features stage again", keys=["name", "digest"])
+        self.record = read_json(record, remedy="Run the features stage again", keys=["name", "digest", "classes"])
         self.is_identity = self.record["name"] == VALUES
+        self.has_classes: bool = self.record["classes"]
 
     def stored(self, split: Split) -> NDArray[Any]:
         """Features `[N, D]` of a split, whole: stored by the features stage for validation and test."""

@@ -1,7 +1,7 @@
-"""The frozen feature extractor that scores images of one labelled data set: a small classifier trained on it."""
+"""What values are compared by: themselves, or features in the frozen extractor of their data set."""
 
 import functools
-import hashlib
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,125 +9,74 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
-from lookalike.core.likelihood import WorkingUnits
+from lookalike.core.progress import progress
 from lookalike.extractor import Extractor
-from lookalike.models.build import load_weights
-from lookalike.networks.blocks import reduced
 from lookalike.processes import divided
 
 
-class Classifier(nn.Module):
-    """Three 3x3 convolutions after a 2x2 space-to-depth, `features` numbers, one linear layer.
+def load(record: dict[str, Any], domain: Domain, folder: Path) -> nn.Module:
+    """The frozen extractor that a record describes: images `[N, C, H, W]` on the grid to features `[N, D]`.
 
-    Args:
-        domain: labelled images.
-        widths: channels at a half and at a quarter of the resolution.
-        features: numbers an image is scored by.
-        shift: pixels that training images are moved by at most, at random.
-        dropout: share of the features that training drops.
+    Raises:
+        UserError: its weights are not those that the record names, or it is of a kind that there is not.
     """
-
-    def __init__(self, *, domain: Domain, widths: list[int], features: int, shift: int, dropout: float) -> None:
-        super().__init__()
-        channels, height, width = domain.shape
-        self.shift = shift
-        self.units = WorkingUnits(domain)
-        self.pad = (height % 2, width % 2)
-        _, quarter = reduced(height, width)
-        fine, coarse = widths
-        self.body = nn.Sequential(
-            nn.Conv2d(4 * channels, fine, 3, padding=1, bias=False),
-            nn.BatchNorm2d(fine),
-            nn.ReLU(),
-            nn.Conv2d(fine, coarse, 3, padding=1, bias=False),
-            nn.BatchNorm2d(coarse),
-            nn.ReLU(),
-            nn.MaxPool2d(2, ceil_mode=True),
-            nn.Conv2d(coarse, coarse, 3, padding=1, bias=False),
-            nn.BatchNorm2d(coarse),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(coarse * quarter[0] * quarter[1], features),
-            nn.SiLU(),
-        )
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(features, len(domain.labels)))
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features `[N, features]` of grid points `[N, C, H, W]`."""
-        y = functional.pad(self.units(x), (0, self.pad[1], 0, self.pad[0]), value=-1.0)
-        y = functional.pixel_unshuffle(y, 2).contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.body(y)
-        return features
-
-    def losses(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy in nats, and the share that is right."""
-        if self.training and self.shift:
-            x = shifted(x, self.shift)
-        logits = self.head(self(x))
-        accuracy = (logits.argmax(dim=1) == labels).float().mean()
-        return {"loss": functional.cross_entropy(logits, labels.long()), "accuracy": accuracy}
-
-
-def shifted(x: Tensor, most: int) -> Tensor:
-    """Each image of a batch `[N, C, H, W]` moved by its own -most..most pixels in both directions, zeros moved in."""
-    height, width = x.shape[-2:]
-    padded = functional.pad(x, (most, most, most, most))
-    dy = torch.randint(0, 2 * most + 1, (len(x), 1, 1, 1), device=x.device)
-    dx = torch.randint(0, 2 * most + 1, (len(x), 1, 1, 1), device=x.device)
-    rows = torch.arange(height, device=x.device).view(1, 1, -1, 1) + dy
-    columns = torch.arange(width, device=x.device).view(1, 1, 1, -1) + dx
-    padded = padded.gather(2, rows.expand(-1, padded.shape[1], -1, padded.shape[3]))
-    return padded.gather(3, columns.expand(-1, padded.shape[1], height, -1))
+    try:
+        kind = importlib.import_module(f"lookalike.extractors.{record['kind']}")
+    except ImportError:
+        raise UserError(
+            f"damaged: {folder / 'extractor.json'} (kind {record['kind']!r}). Run the features stage again"
+        ) from None
+    network: nn.Module = kind.load(record, domain, folder)
+    return network
 
 
 def extract(
-    classifier: Classifier, images: NDArray[Any], *, batch_size: int, processes: int = 1
+    network: nn.Module, images: NDArray[Any], *, batch_size: int, processes: int = 1
 ) -> Iterator[NDArray[np.float32]]:
     """Features of images `[N, C, H, W]` on the grid, a batch at a time; several processes share the batches."""
-    classifier.eval()
-    one = functools.partial(extract_batch, classifier, images, batch_size)
-    yield from divided(one, range(-(-len(images) // batch_size)), processes=processes)
+    network.eval()
+    one, numbers = functools.partial(extract_batch, network, images, batch_size), range(-(-len(images) // batch_size))
+    yield from progress(divided(one, numbers, processes=processes), "features", total=len(numbers), unit="batch")
 
 
 @torch.inference_mode()
-def extract_batch(classifier: Classifier, images: NDArray[Any], batch_size: int, number: int) -> NDArray[np.float32]:
-    """Features of a batch of images."""
-    batch = torch.from_numpy(np.ascontiguousarray(images[number * batch_size : (number + 1) * batch_size]))
-    features: NDArray[np.float32] = classifier(batch.to(classifier.units.scale.device)).float().cpu().numpy()
+def extract_batch(network: nn.Module, images: NDArray[Any], batch_size: int, number: int) -> NDArray[np.float32]:
+    """Features of one batch of images."""
+    batch = torch.from_numpy(np.array(images[number * batch_size : (number + 1) * batch_size]))
+    features: NDArray[np.float32] = network(batch.to(next(network.parameters()).device)).float().cpu().numpy()
     return features
 
 
-def digest(state: dict[str, Tensor]) -> str:
-    """SHA-256 over names and bytes of weights, the first 16 hexadecimal digits: the extractor's name in a protocol."""
-    total = hashlib.sha256()
-    for name in sorted(state):
-        total.update(name.encode())
-        total.update(state[name].detach().cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()[:16]
-
-
-def load(record: dict[str, Any], domain: Domain, folder: Path) -> Classifier:
-    """The frozen extractor that a record describes.
+def features_of(extractor: Extractor, values: NDArray[Any], *, batch_size: int, processes: int = 1) -> NDArray[Any]:
+    """What values `[N, *shape]` are compared by `[N, D]`; several processes share the batches.
 
     Raises:
-        UserError: its weights are not those that the record names.
+        UserError: the extractor's weights are damaged, or features are NaN or infinite.
     """
-    classifier = Classifier(domain=domain, **record["model"])
-    load_weights(classifier, folder / "weights.safetensors")
-    if digest(classifier.state_dict()) != record["digest"]:
-        raise UserError(f"{folder}: the weights are not those of extractor {record['digest']}; run the features stage")
-    return classifier
-
-
-def features_of(extractor: Extractor, values: NDArray[Any], *, batch_size: int, processes: int = 1) -> NDArray[Any]:
-    """What values `[N, *shape]` are compared by `[N, D]`; several processes share the batches."""
     if extractor.is_identity:
         return values
-    classifier = load(extractor.record, extractor.prepared.domain, extractor.folder)
-    return np.concatenate(list(extract(classifier, values, batch_size=batch_size, processes=processes)))
+    network = load(extractor.record, extractor.prepared.domain, extractor.folder)
+    return whole(network, values, record=extractor.record, batch_size=batch_size, processes=processes)
+
+
+def whole(
+    network: nn.Module, images: NDArray[Any], *, record: dict[str, Any], batch_size: int, processes: int = 1
+) -> NDArray[np.float32]:
+    """Features `[N, D]` of all images, in batches as large as the record allows.
+
+    Raises:
+        UserError: some are NaN or infinite.
+    """
+    at_a_time = min(batch_size, record.get("batch_size", batch_size))
+    features = np.concatenate(list(extract(network, images, batch_size=at_a_time, processes=processes)))
+    if not (finite := np.isfinite(features).all(axis=1)).all():
+        raise UserError(
+            f"{record['name']} {record['digest']}: the features of {int((~finite).sum())} of {len(images)} images are "
+            f"NaN or infinite, the first is image {int(finite.argmin())}. Run the features stage again, with a smaller "
+            f"learning rate or with other weights"
+        )
+    return features

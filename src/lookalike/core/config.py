@@ -51,15 +51,6 @@ class Optimizer(Strict):
     """How much longer Muon's steps of hidden kernels are than AdamW's would be; 0 for AdamW alone."""
 
 
-class Features(Strict):
-    """The classifier that is the feature extractor, and its training."""
-
-    steps: PositiveInt
-    batch_size: PositiveInt
-    model: Section
-    optimizer: Optimizer
-
-
 class Data(Strict):
     """One data set: who reads it, and what training on it may cost."""
 
@@ -68,7 +59,8 @@ class Data(Strict):
     flops: PositiveFloat
     steps: PositiveInt
     batch_size: PositiveInt
-    features: Features | None
+    features: Section | None
+    """What images are compared in: a function of `lookalike.extractors` and its arguments."""
 
 
 class LikelihoodPoints(Strict):
@@ -271,7 +263,9 @@ def explain_validation(
     return f"{key}={found['input']}: {found['msg'][0].lower()}{found['msg'][1:]}"
 
 
-def check_arguments(function: Callable[..., Any], arguments: Section, *, section: str, given: tuple[str, ...]) -> None:
+def check_arguments(
+    function: Callable[..., Any], arguments: Section, *, section: str, given: tuple[str, ...]
+) -> Section:
     """Check a section of the configuration against the keyword arguments of the function it is for.
 
     Args:
@@ -279,6 +273,9 @@ def check_arguments(function: Callable[..., Any], arguments: Section, *, section
         arguments: the section.
         section: its name, for messages.
         given: parameters that the caller fills in.
+
+    Returns:
+        The section, with those of its own sections that have a type of theirs as that.
 
     Raises:
         UserError: a key that the function doesn't take or needs, or a value that its annotation excludes.
@@ -291,9 +288,10 @@ def check_arguments(function: Callable[..., Any], arguments: Section, *, section
     }
     schema = pydantic.create_model(section, __config__=Strict.model_config, **typing.cast(Any, wanted))
     try:
-        schema.model_validate(arguments)
+        checked = schema.model_validate(arguments)
     except pydantic.ValidationError as error:
         raise UserError(explain_validation(error, arguments, prefix=f"{section}.", known=list(wanted))) from None
+    return {name: getattr(checked, name) for name in arguments}
 
 
 def target(section: Section, *, package: str) -> Any:

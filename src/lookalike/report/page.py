@@ -321,9 +321,14 @@ def facts(table: Table) -> list[tuple[str, str]]:
     trained = sorted((row.record for row in table.families if row.record["steps"]), key=lambda record: record["flops"])
     scales = sorted({f"{record['configuration']['budget']['scale']:g}" for record in trained})
     flops = " to ".join(dict.fromkeys(si(record["flops"]) for record in (trained[0], trained[-1]))) if trained else ""
+    known_as = " and ".join(table.extractor.get("known_as", {}).values())
+    called = f"; its Fréchet and kernel distances are {known_as}" if known_as else ""
     return [
         ("scored on", f"the test split, {table.prepared.summary['splits']['test']['count']:,} observations"),
-        ("compared in", f"{table.extractor['name']}, digest {table.extractor['digest'] or '— (numbers as they are)'}"),
+        (
+            "compared in",
+            f"{table.extractor['name']}, digest {table.extractor['digest'] or '— (numbers as they are)'}{called}",
+        ),
         ("data digest", table.prepared.digest),
         ("scored with", versions_of(table)),
         ("compute", f"{flops} operations a trained family, budget scale {', '.join(scales)}" if trained else "—"),

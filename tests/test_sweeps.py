@@ -258,7 +258,7 @@ def test_curves_of_a_training_that_was_killed_are_told_again_and_gone_on_from(sw
 
 def test_trials_that_failed_or_were_killed_are_queued_once(sweep: Sweep) -> None:
     study = open_study(sweep)
-    space = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
+    space: dict[str, Any] = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
     done, failed, killed = (study.ask(space) for _ in range(3))
     study.tell(done, 1.0)
     study.tell(failed, state=optuna.trial.TrialState.FAIL)

@@ -5,6 +5,7 @@ hold. Measurements, by name: overhead, continuing, joblib, at_once, recorded.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -93,7 +94,7 @@ def overhead(bench: Bench, trials: int, _: int) -> None:
     states = bench.states("overhead")
     beside = [
         after["ended"] - before["ended"] - bench.work(after["fingerprint"])
-        for before, after in zip(states[:-1], states[1:], strict=True)
+        for before, after in itertools.pairwise(states)
     ]
     found = statistics.fmean(beside)
     report(f"overhead of a trial, mean of {len(beside)}", f"{found:.2f} s", "≤ 0.5 s", holds=found <= 0.5)

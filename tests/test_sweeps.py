@@ -2,6 +2,8 @@
 
 import math
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -258,7 +260,7 @@ def test_curves_of_a_training_that_was_killed_are_told_again_and_gone_on_from(sw
 
 def test_trials_that_failed_or_were_killed_are_queued_once(sweep: Sweep) -> None:
     study = open_study(sweep)
-    space = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
+    space: dict[str, Any] = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
     done, failed, killed = (study.ask(space) for _ in range(3))
     study.tell(done, 1.0)
     study.tell(failed, state=optuna.trial.TrialState.FAIL)
@@ -267,6 +269,28 @@ def test_trials_that_failed_or_were_killed_are_queued_once(sweep: Sweep) -> None
     waiting = study.get_trials(states=(optuna.trial.TrialState.WAITING,))
     assert len(waiting) == 2
     assert {study.ask(space).params["x"] for _ in range(2)} == {failed.params["x"], killed.params["x"]}
+
+
+# GPUs
+
+
+def test_every_process_takes_a_gpu_of_its_own_until_it_ends(tmp_path: Path) -> None:
+    held = "import sys; from pathlib import Path; from lookalike.sweeps.devices import claim; "
+    ask = "print(claim(Path(sys.argv[1]), count=2), flush=True); sys.stdin.read()"
+
+    def start() -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", held + ask, str(tmp_path)]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    processes = [start() for _ in range(3)]
+    told = [process.stdout.readline().strip() for process in processes if process.stdout]
+    assert sorted(told) == ["0", "1", "None"]
+    first = processes[told.index("0")]
+    first.communicate()
+    last = start()
+    assert last.communicate()[0].strip() == "0"
+    for process in processes:
+        process.communicate()
 
 
 # A winner's file

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from lookalike.core.config import CONF, MODEL_SECTIONS, ROOT, Config, Section, compose
 from lookalike.core.errors import UserError
@@ -159,9 +160,17 @@ def check_elsewhere(config: Config, trial: Section, path: Path) -> None:
             )
 
 
+class Representer(RoundTripRepresenter):
+    """Writes null as these files do."""
+
+
+Representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
+
+
 def changed(text: str, wanted: Section) -> str:
     """A YAML file with other values: what need not change stays as it is, comments and all."""
     editor = YAML()
+    editor.Representer = Representer
     editor.preserve_quotes = True
     editor.width = 4096
     editor.indent(mapping=2, sequence=4, offset=2)

@@ -22,6 +22,7 @@ from lookalike.core.files import read_json
 from lookalike.core.stage import Cell
 from lookalike.data import Prepared
 from lookalike.fingerprint import code_digest, fingerprint, source_of
+from lookalike.sweeps import devices
 from lookalike.sweeps.objectives import objectives, values_of
 from lookalike.sweeps.places import Record, Sweep, Trial, read, title, write
 from lookalike.sweeps.pruning import Pruned, Pruning
@@ -105,6 +106,8 @@ def carry_out(sweep: Sweep, config: Config, overrides: list[str], asked: Record)
 def work(sweep: Sweep, trial: Trial, config: Config, found: Record, state: Record, asked: Record) -> Record:
     """Run what is missing of a trial; whatever happens, its state says so."""
     started = time.monotonic()
+    if config.trainer.accelerator != "cpu":
+        devices.choose(sweep.folder)
     curves = Pruning(sweep, trial, asked["sweep"])
     outcome: Record = {}
     try:

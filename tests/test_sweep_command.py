@@ -233,6 +233,42 @@ def test_joblib_s_workers_share_a_sweep(
     check_whole(home, "workers", 4)
 
 
+def test_a_worker_that_is_killed_is_replaced(home: Path, sweep: Callable[..., Done], tmp_path: Path) -> None:
+    # The first worker that comes to score a trial is killed, as by a system that is out of memory.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys, threading, time\n"
+        f"mark = {str(tmp_path / 'mark')!r}\n"
+        "def watch():\n"
+        "    while 'lookalike.evaluation' not in sys.modules: time.sleep(0.01)\n"
+        "    try: os.close(os.open(mark, os.O_CREAT | os.O_EXCL))\n"
+        "    except FileExistsError: return\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "if any('loky' in part for part in sys.orig_argv): threading.Thread(target=watch, daemon=True).start()\n"
+    )
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{home / 'src'}"}
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "tracking=none"]
+    done = sweep("model=mixture,uniform", "seed=21,22", "sweep.name=replaced", *launcher, env=env)
+    assert (tmp_path / "mark").exists()
+    assert "the launcher gave up (TerminatedWorkerError" in done.stderr
+    assert summary(home, "replaced")["counts"] == {"finished": 4}
+
+
+@pytest.mark.parametrize("launcher", ["ray", "submitit_local"])
+def test_clusters_launch_a_sweep(
+    home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]], launcher: str
+) -> None:
+    pytest.importorskip(launcher.partition("_")[0])
+    seeds = {"ray": "31,32", "submitit_local": "33,34"}[launcher]
+    sweep(
+        "model=mixture",
+        f"seed={seeds}",
+        f"sweep.name={launcher}",
+        f"hydra/launcher={launcher}",
+        env=own_store(launcher),
+    )
+    check_whole(home, launcher, 2)
+
+
 def test_a_search_goes_on_with_what_its_study_knows(
     home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]]
 ) -> None:

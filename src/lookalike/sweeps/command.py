@@ -31,6 +31,9 @@ from lookalike.sweeps.trial import run_trial
 HOW = ("hydra/launcher", "hydra.launcher.", "hydra.sweeper.n_trials", "hydra.sweeper.n_jobs", "tracking", "sweep.")
 """How overrides begin that don't change what is searched: with others, the same sweep goes on."""
 
+ATTEMPTS = 3
+"""How often a launcher is started that gave up, such as joblib's when a worker of it was killed."""
+
 End = Literal["FINISHED", "FAILED", "KILLED"]
 
 
@@ -159,16 +162,21 @@ def launch(hydra: Any, sweep: Sweep, overrides: list[str]) -> End:
     end: End = "FAILED"
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    problem = ""
     try:
-        hydra.multirun("sweep", run_trial, overrides, with_log_configuration=False)
-        end = "FINISHED"
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                hydra.multirun("sweep", run_trial, overrides, with_log_configuration=False)
+                end = "FINISHED"
+                break
+            except UserError:
+                raise
+            except Exception as error:  # of a launcher: a worker was killed, a cluster is gone
+                problem = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+                again = attempt < ATTEMPTS
+                print(f"the launcher gave up ({problem}){': once more' if again else ''}", file=sys.stderr, flush=True)
+                sweep.correct()
     except KeyboardInterrupt:
         end = "KILLED"
-    except UserError:
-        raise
-    except Exception as error:  # of a launcher: a worker was killed, a cluster is gone
-        problem = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
     finally:
         sweep.correct()
         summary = summarize(sweep)
@@ -178,8 +186,6 @@ def launch(hydra: Any, sweep: Sweep, overrides: list[str]) -> End:
         if end == "FINISHED" and summary["counts"].keys() - {"finished", "pruned"}:
             end = "FAILED"
         sweep.end(end.lower())
-    if problem:
-        print(f"error: the launcher gave up ({problem}). The same command goes on", file=sys.stderr)
     return end
 
 

@@ -22,6 +22,8 @@ def connect(address: str | None) -> None:
         UserError: Ray is not installed, or there is no cluster there.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray would have its workers give way to whatever else runs here.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray

@@ -111,6 +111,8 @@ def test_every_declared_file_of_code_is_imported_by_a_cell_of_its_stage(
         used[name] |= (
             readers if declared[name] & {f"src/lookalike/data/{data}.py" for data in choices("data")} else set()
         )
+    # Repeats here are of heights alone.
+    used["repeat"] |= set().union(*(used[stage] for stage in CELL_STAGES))
     used["compare"].add("src/lookalike/models")  # cards quote what families say of themselves
     assert not {name: more for name in declared if (more := declared[name] - used[name])}
 

@@ -83,8 +83,15 @@ def test_every_metric_has_a_value_an_error_and_its_protocol(smoke: Path, data: s
     metrics = json.loads((smoke / "artifacts" / data / model / "evaluate" / "metrics.json").read_text())
     assert ("bits_per_dim" in metrics) == (model != "copycat")
     assert ("wasserstein_1" if data == "heights" else "frechet_distance") in metrics
-    assert ({"class_distance", "class_gap"} <= metrics.keys()) == (data == "mnist")
-    assert {"precision", "coverage", "classifier_accuracy", "energy_distance", "authenticity"} <= metrics.keys()
+    assert {
+        "class_distance",
+        "class_gap",
+        "precision",
+        "coverage",
+        "classifier_accuracy",
+        "energy_distance",
+        "authenticity",
+    } <= metrics.keys()
     assert {"python", "lookalike", "numpy", "torch"} <= metrics.pop("versions").keys()
     for name, entry in metrics.items():
         assert isinstance(entry["value"], float), name
@@ -97,16 +104,13 @@ def test_every_metric_has_a_value_an_error_and_its_protocol(smoke: Path, data: s
     assert all(cost["work_seconds"] >= 0 and cost["peak_memory_mb"] > 0 for cost in costs)
 
 
-def test_copies_are_nearer_to_the_training_data_than_held_out_data_are(smoke: Path) -> None:
-    """Of heights, which repeat to a tenth of an inch, nothing but equality tells; and that says little."""
-    scores = {}
+def test_copies_are_told_by_their_equals_in_the_training_data(smoke: Path) -> None:
+    """Of heights, which repeat to a tenth of an inch, equality says little."""
     for data in DATA:
-        for model, place in (("copycat", "copycat/evaluate"), ("real", "real")):
-            scores[data, model] = json.loads((smoke / "artifacts" / data / place / "metrics.json").read_text())
-        assert scores[data, "copycat"]["training_copies"]["value"] == 1
-    copied, real = scores["mnist", "copycat"], scores["mnist", "real"]
-    assert copied["authenticity"]["value"] < 0.01 < 0.2 < real["authenticity"]["value"]
-    assert copied["data_copying"]["p_value"] < 0.001 < real["data_copying"]["p_value"]
+        metrics = json.loads((smoke / "artifacts" / data / "copycat" / "evaluate" / "metrics.json").read_text())
+        assert metrics["training_copies"]["value"] == 1
+    real = json.loads((smoke / "artifacts" / "mnist" / "real" / "metrics.json").read_text())
+    assert real["training_copies"]["value"] < 0.01
 
 
 @needs_compare

@@ -15,7 +15,7 @@ VALUES = "values"
 """The extractor's name where numbers are compared as they are."""
 
 MOST = 50_000
-"""Training points at most among which the nearest to a sample is looked for: of more, a fixed random choice."""
+"""Training vectors at most among which the nearest to a sample is looked for: of more, a fixed random choice."""
 
 
 class Training(NamedTuple):

@@ -8,7 +8,7 @@ from lookalike.core.config import Config, Section, arguments_of, check_arguments
 from lookalike.core.errors import UserError
 from lookalike.core.files import write_json
 from lookalike.data import Prepared, Split
-from lookalike.extractor import MOST, save_training, training_rows
+from lookalike.extractor import save_training, training_rows
 from lookalike.features import load, whole
 from lookalike.models.build import set_threads
 
@@ -35,7 +35,8 @@ def make_and_save(config: Config, prepared: Prepared, folder: Path) -> None:
     )
     record = make(prepared, config, folder, **arguments) | {"kind": make.__module__.rpartition(".")[2]}
     network = load(record, domain, folder)
-    rows = training_rows(len(prepared.grid("train")), most=record.get("training_images", MOST))
+    most = min(config.budget.training_images, record.get("training_images", config.budget.training_images))
+    rows = training_rows(len(prepared.grid("train")), most=most)
     set_threads(config.trainer.threads, processes=config.trainer.devices)
     in_batches: dict[str, int] = {"batch_size": config.trainer.batch_size, "processes": config.trainer.devices}
     splits: tuple[Split, ...] = ("validation", "test", "train")

@@ -79,6 +79,8 @@ class Budget(Strict):
     scale: PositiveFloat
     features: PositiveFloat
     samples: AtLeastTwo
+    training_images: AtLeastTwo
+    """Among which copies are looked for, at most: of more a fixed random choice."""
     likelihood: LikelihoodPoints
 
 

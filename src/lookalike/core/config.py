@@ -164,8 +164,9 @@ def choices(group: str) -> list[str]:
 
 
 def groups() -> list[str]:
-    """The configuration groups, by name."""
-    return sorted(path.name for path in CONF.iterdir() if path.is_dir() and any(path.glob("*.yaml")))
+    """The configuration groups of a stage, by name: spaces are for sweeps."""
+    found = {path.name for path in CONF.iterdir() if path.is_dir() and any(path.glob("*.yaml"))}
+    return sorted(found - {"search"})
 
 
 def compose(overrides: list[str]) -> Config:

@@ -12,6 +12,24 @@ from lookalike.core.config import ROOT, Config, compose
 from lookalike.core.domain import Domain
 from lookalike.models.build import build
 
+ALIKE = {"test_fingerprint": "smoke", "test_pipeline": "smoke"}
+"""Files that need the same run of a whole pipeline, and what is made of it: they go to one process."""
+
+LONG = ("smoke", "test_tracking", "test_sweep_command", "test_registry", "test_distributed")
+"""Groups that take minutes, longest first: begun last, they would keep one process busy when all others are done."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tests of a file share fixtures, so they stay together where several processes test (`--dist loadgroup`)."""
+    item.add_marker(pytest.mark.xdist_group(ALIKE.get(item.path.stem, item.path.stem)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long groups first."""
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(ALIKE.get(item.path.stem, item.path.stem), len(LONG)))
+
+
 # Networks this small gain nothing from a second thread, and lose much where cores are shared.
 torch.set_num_threads(1)
 

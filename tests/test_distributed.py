@@ -373,6 +373,7 @@ def test_a_family_s_loss_keeps_to_the_device_of_its_weights(
         model.losses(torch.zeros(8, *shape, dtype=torch.uint8))
 
 
+@pytest.mark.slow
 def test_compiled_training_takes_the_same_steps(arrays: Arrays, tmp_path: Path) -> None:
     if shutil.which(os.environ.get("CXX", "g++")) is None and shutil.which("clang++") is None:
         pytest.skip("no compiler here")

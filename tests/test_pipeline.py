@@ -211,7 +211,7 @@ def test_a_comment_in_a_model_s_file_reruns_nothing(smoke: Path, edited: Edited)
     ("file", "spared"),
     [
         ("src/lookalike/models/vae.py", "copycat"),
-        ("src/lookalike/models/flow_matching.py", ""),
+        ("src/lookalike/models/flow_matching.py", "prepare features train sample evaluate real"),  # cards quote it
         ("src/lookalike/pictures.py", "train"),
         ("src/lookalike/sampling.py", "train"),
         ("src/lookalike/metrics/marginal.py", "train sample"),

@@ -819,7 +819,7 @@ def test_page_explains_kinds_copies_and_distances(page: Page) -> None:
         "lower bound",
         "estimate",
         "conclusive",
-        "not “FID”",
+        "is this “FID”",
         "returns images and numbers from the training",
     ):
         assert phrase in text

@@ -21,6 +21,7 @@ data: [heights]
 models: [vae]
 budget: smoke
 trainer: cpu
+seeds: []
 """
 
 COMMON = ("-m", "data=heights", "budget=smoke")
@@ -253,7 +254,7 @@ def test_a_worker_that_is_killed_is_replaced(home: Path, sweep: Callable[..., Do
     assert summary(home, "replaced")["counts"] == {"finished": 4}
 
 
-@pytest.mark.parametrize("launcher", ["ray", "submitit_local"])
+@pytest.mark.parametrize("launcher", [pytest.param("ray", marks=pytest.mark.slow), "submitit_local"])
 def test_clusters_launch_a_sweep(
     home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]], launcher: str
 ) -> None:

@@ -168,7 +168,7 @@ def identity(config: Config, prepared: Prepared) -> Record:
 def configuration_of(config: Config) -> Section:
     """The settings that a trial follows from: none of places, views and of the extractor's training."""
     plain = config.model_dump(exclude={"tracking", "paths", "label"})
-    del plain["data"]["features"], plain["budget"]["features"]
+    del plain["data"]["features"], plain["budget"]["features"], plain["budget"]["training_images"]
     return plain
 
 
@@ -196,7 +196,9 @@ def gather(folder: Path, started: float) -> Record:
     return {
         "training_fingerprint": model["fingerprint"],
         "metrics": {
-            name: {key: entry.get(key) for key in ("value", "standard_error")} for name, entry in metrics.items()
+            name: {key: entry.get(key) for key in ("value", "standard_error")}
+            for name, entry in metrics.items()
+            if "value" in entry
         },
         "validation_losses": losses,
         "cost": {

@@ -234,7 +234,10 @@ def test_joblib_s_workers_share_a_sweep(
     check_whole(home, "workers", 4)
 
 
-def test_a_worker_that_is_killed_is_replaced(home: Path, sweep: Callable[..., Done], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_replaced(
+    home: Path, sweep: Callable[..., Done], environment: Callable[[Path], dict[str, str]], tmp_path: Path
+) -> None:
     # The first worker that comes to score a trial is killed, as by a system that is out of memory.
     (tmp_path / "sitecustomize.py").write_text(
         "import os, signal, sys, threading, time\n"
@@ -246,7 +249,7 @@ def test_a_worker_that_is_killed_is_replaced(home: Path, sweep: Callable[..., Do
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "if any('loky' in part for part in sys.orig_argv): threading.Thread(target=watch, daemon=True).start()\n"
     )
-    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{home / 'src'}"}
+    env = {**environment(home), "PYTHONPATH": f"{tmp_path}{os.pathsep}{home / 'src'}"}
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "tracking=none"]
     done = sweep("model=mixture,uniform", "seed=21,22", "sweep.name=replaced", *launcher, env=env)
     assert (tmp_path / "mark").exists()

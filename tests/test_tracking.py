@@ -420,6 +420,7 @@ def test_the_report_is_kept_with_the_runs_that_it_is_about(tracked: Workspace, t
     assert "up to date" in workspace.run("record").stdout
 
 
+@pytest.mark.slow
 def test_a_repeat_with_another_seed_is_a_run_of_its_own_that_record_and_report_find(
     tracked: Workspace, tmp_path: Path
 ) -> None:

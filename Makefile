@@ -72,7 +72,7 @@ test: data ## Run linter, type checker and tests
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest --numprocesses $(JOBS) --dist loadgroup
+	pytest --numprocesses $(JOBS) --no-loadscope-reorder
 
 lint: env ## Run the linter
 	ruff check .

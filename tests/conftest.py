@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from xdist.scheduler import LoadFileScheduling
 
 from lookalike.core.config import ROOT, Config, compose
 from lookalike.core.domain import Domain
@@ -19,15 +20,32 @@ LONG = ("smoke", "test_tracking", "test_sweep_command", "test_registry", "test_d
 """Groups that take minutes, longest first: begun last, they would keep one process busy when all others are done."""
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Tests of a file share fixtures, so they stay together where several processes test (`--dist loadgroup`)."""
-    item.add_marker(pytest.mark.xdist_group(ALIKE.get(item.path.stem, item.path.stem)))
+def group(path: str) -> str:
+    """What a test file belongs to."""
+    stem = Path(path).stem
+    return ALIKE.get(stem, stem)
+
+
+class ByGroup(LoadFileScheduling):  # type: ignore[misc]
+    """Tests of a group share fixtures, so one process has them all.
+
+    xdist's own `--dist loadgroup` changes names of tests in a way that pytest 9.2 no longer sees.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid.partition("::")[0])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
+    """For every `--numprocesses`."""
+    return ByGroup(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long groups first."""
     order = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: order.get(ALIKE.get(item.path.stem, item.path.stem), len(LONG)))
+    items.sort(key=lambda item: order.get(group(str(item.path)), len(LONG)))
 
 
 # Networks this small gain nothing from a second thread, and lose much where cores are shared.

@@ -55,7 +55,7 @@ def likelihoods(
         affordable = points.most
         if part != split:
             affordable = points.others
-        elif cost := operations_per_point(model, grid, settings):
+        elif len(grid) > points.least and (cost := operations_per_point(model, grid, settings)):
             affordable = min(points.most, max(points.least, int(points.flops / cost)))
         rows = subset(len(grid), affordable)
         nats = log_likelihoods(

@@ -144,6 +144,7 @@ class Crew:
             while alive and not over.is_set():
                 for sentinel in wait(list(alive), timeout=0.2):
                     number = alive.pop(sentinel)
+                    self.processes[number].join()  # it shows that it ends before it can say how
                     if self.processes[number].exitcode and not over.wait(NOTICE_SECONDS):
                         print(f"error: {self.failure() or self.died(number)}", file=sys.stderr, flush=True)
                         os._exit(1)

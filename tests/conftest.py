@@ -16,7 +16,7 @@ from lookalike.models.build import build
 ALIKE = {"test_fingerprint": "smoke", "test_pipeline": "smoke"}
 """Files that need the same run of a whole pipeline, and what is made of it: they go to one process."""
 
-LONG = ("smoke", "test_tracking", "test_sweep_command", "test_registry", "test_distributed")
+LONG = ("smoke", "test_tracking", "test_sweep_command", "test_servers", "test_registry", "test_distributed")
 """Groups that take minutes, longest first: begun last, they would keep one process busy when all others are done."""
 
 

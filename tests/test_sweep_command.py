@@ -16,40 +16,9 @@ import pytest
 
 pytest_plugins = ["pipeline_fixtures"]
 
-PIPELINE = """
-data: [heights]
-models: [vae]
-budget: smoke
-trainer: cpu
-seeds: []
-"""
-
 COMMON = ("-m", "data=heights", "budget=smoke")
 
 Done = subprocess.CompletedProcess[str]
-
-
-@pytest.fixture(scope="module")
-def home(new_checkout: Callable[..., Path], run: Callable[..., Done]) -> Path:
-    """A checkout whose heights are prepared, and nothing trained."""
-    checkout = new_checkout(PIPELINE)
-    done = run(checkout, "dvc", "repro", "features@heights")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert run(checkout, "git", "add", "-A").returncode == 0
-    assert run(checkout, "git", "commit", "-qm", "Prepared").returncode == 0
-    return checkout
-
-
-@pytest.fixture(scope="module")
-def sweep(home: Path, run: Callable[..., Done]) -> Callable[..., Done]:
-    """`sweep(*overrides, code=0)`: the command to its end, which has to be with that exit code."""
-
-    def start(*overrides: str, code: int = 0, **options: Any) -> Done:
-        done = run(home, "python", "pipelines/sweep.py", *COMMON, *overrides, **options)
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
-
-    return start
 
 
 def store(name: str, home: Path) -> list[str]:

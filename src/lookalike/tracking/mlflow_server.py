@@ -31,6 +31,12 @@ SETTINGS = {
 }
 """Environment variables that are set where the user has not."""
 
+ONCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+"""The same for what must not be asked for twice."""
+
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""What the UI shows an experiment for: training, not prompts and traces."""
+
 SERVERS = ("http://", "https://", "databricks")
 """How URIs begin that are not of a database."""
 
@@ -77,7 +83,7 @@ class MlflowRuns:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                return str(self.client.create_experiment(name, artifacts_of(self.uri)))
+                return str(self.client.create_experiment(name, artifacts_of(self.uri), tags=KIND))
             except MlflowException:
                 if (found := self.client.get_experiment_by_name(name)) is None:
                     raise  # else another machine was faster
@@ -103,20 +109,37 @@ class MlflowRuns:
         found = self.client.search_runs([self.experiment], f"tags.{tag} = '{quoted}'", max_results=1)
         return found[0] if found else None
 
+    def create(self, name: str, **more: Any) -> Any:
+        """A new run.
+
+        It is asked for once: a server that is late may make the run after all, and another attempt would make a second.
+        """
+        before = {key: os.environ.get(key) for key in ONCE}
+        os.environ.update(ONCE)
+        try:
+            return self.client.create_run(self.experiment, run_name=name, **more)
+        finally:
+            for key, value in before.items():
+                if value is None:
+                    del os.environ[key]
+                else:
+                    os.environ[key] = value
+
     def open(self, record: Record, *, training: bool, sweep: str | None = None) -> "MlflowRun":
         """The run of a trained model, or of one that is about to be trained; made where it isn't there."""
         with self.lock():
             run = self.find("fingerprint", record["fingerprint"])
             new = run is None
             if new:
-                tags = description(record) | provenance(record, training=training)
-                run = self.client.create_run(self.experiment, run_name=record["name"], tags=tags)
+                run = self.create(record["name"], tags=description(record) | provenance(record, training=training))
             parent = self._parent(sweep) if sweep else None
+            empty = not run.inputs.dataset_inputs  # also where a server died once it had made the run
+            if empty:
+                self.client.log_inputs(run.info.run_id, [dataset(record)])
         opened = MlflowRun(self.client, run, training=training)
-        if new:
+        if empty:
             opened.parameters(flat(record["configuration"]))
-            self.client.log_inputs(run.info.run_id, [dataset(record)])
-        elif training:
+        if training and not new:
             opened.tags(provenance(record, training=True))
         if parent and "mlflow.parentRunId" not in run.data.tags:
             opened.tags({"mlflow.parentRunId": parent})
@@ -125,7 +148,7 @@ class MlflowRuns:
     def _parent(self, sweep: str) -> str:
         run = self.find("sweep", sweep)
         if run is None:
-            run = self.client.create_run(self.experiment, run_name=sweep, tags={"sweep": sweep, "mlflow.user": user()})
+            run = self.create(sweep, tags={"sweep": sweep, "mlflow.user": user()})
             self.client.set_terminated(run.info.run_id)
         return str(run.info.run_id)
 

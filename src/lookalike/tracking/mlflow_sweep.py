@@ -29,7 +29,7 @@ class MlflowSweep:
         tags = description(self.about)
         run = self.server.find("sweep_id", self.about["id"])
         if run is None:
-            run = self.client.create_run(self.server.experiment, run_name=self.sweep.name, tags=tags)
+            run = self.server.create(self.sweep.name, tags=tags)
         MlflowRun(self.client, run, training=False).tags(tags)
         self.client.update_run(run.info.run_id, status="RUNNING")
         return str(run.info.run_id)
@@ -74,16 +74,15 @@ class MlflowSweep:
         fingerprint = state["fingerprint"]
         folder = self.sweep.trial(fingerprint).folder
         if fingerprint not in self.children:
-            run = self._create(state, folder)
-            self.children[fingerprint] = Child(self.client, run)
+            self.children[fingerprint] = Child(self.client, self._create(state))
         child: Child = self.children[fingerprint]
+        child.describe(folder)
         return child.show(state, folder, objective=self.about["objective"])
 
-    def _create(self, state: Record, folder: Path) -> Any:
+    def _create(self, state: Record) -> Any:
         git = self.about["git"]
-        run = self.client.create_run(
-            self.server.experiment,
-            run_name=title(state["overrides"], self.about["space"])[:200] or f"{state['data']}-{state['model']}",
+        return self.server.create(
+            title(state["overrides"], self.about["space"])[:200] or f"{state['data']}-{state['model']}",
             start_time=int(state["first"] * 1000),
             tags={
                 "mlflow.parentRunId": self.parent,
@@ -100,12 +99,6 @@ class MlflowSweep:
                 "overrides": " ".join(state["overrides"])[:5000],
             },
         )
-        identity = json.loads((folder / "identity.json").read_text())
-        filled = MlflowRun(self.client, run, training=False)
-        filled.parameters(flat(identity["configuration"]))
-        filled.tags({"data_digest": identity["data_digest"], "code_digest": identity["code_digest"]})
-        self.client.log_inputs(run.info.run_id, [dataset(identity)])
-        return run
 
     def close(self) -> None:
         """Show how the sweep ended, its best trial, its table and figures."""
@@ -123,14 +116,25 @@ class MlflowSweep:
 
 
 class Child:
-    """The run of one trial, and what it already holds."""
+    """The run of one trial, and what it already holds: nothing is told twice, wherever it was cut."""
 
     def __init__(self, client: Any, run: Any) -> None:
-        self.client, self.id, self.tags = client, run.info.run_id, dict(run.data.tags)
+        self.client, self.id, self.run = client, run.info.run_id, run
+        self.tags, self.values = dict(run.data.tags), dict(run.data.metrics)
         self.status = run.info.status
         self.offset = 0
-        self.told: set[tuple[str, int]] | None = set() if not run.data.metrics else None
-        self.keys = list(run.data.metrics)
+        self.told: set[tuple[str, int]] | None = set() if not self.values else None
+
+    def describe(self, folder: Path) -> None:
+        """Settings and data of a trial, of a run that has not all of them. The tags come last."""
+        if "code_digest" in self.tags:
+            return
+        identity = json.loads((folder / "identity.json").read_text())
+        filled = MlflowRun(self.client, self.run, training=False)
+        filled.parameters(flat(identity["configuration"]))
+        self.client.log_inputs(self.id, [dataset(identity)])
+        filled.tags({"data_digest": identity["data_digest"], "code_digest": identity["code_digest"]})
+        self.tags = dict(filled.known.tags)
 
     def show(self, state: Record, folder: Path, *, objective: list[str]) -> bool:
         """Bring the run up to a trial's state; whether it was behind."""
@@ -143,8 +147,9 @@ class Child:
             # At their own times where training told them live; the files have the same values.
             contents = [read(stage, folder / stage) for stage in STAGES]
             points = self._new([point for content in contents for point in content.curves])
-            points += [point for content in contents for point in content.results]
-            points += [Point(f"objective/{name}", v) for name, v in zip(objective, state["values"], strict=True)]
+            results = [point for content in contents for point in content.results]
+            results += [Point(f"objective/{name}", v) for name, v in zip(objective, state["values"], strict=True)]
+            points += [point for point in results if self.values.get(clean(point.key)) != point.value]
             tags |= {key: value for content in contents for key, value in content.tags.items()}
             tags["training_fingerprint"] = json.loads((folder / "train" / "model.json").read_text())["fingerprint"]
             for file in (folder / "sample" / "samples.png", folder / "evaluate" / "metrics.json"):
@@ -154,6 +159,7 @@ class Child:
             self.client.log_artifact(self.id, str(folder / "error.txt"))
         status = STATUS[state["state"]]
         log(self.client, self.id, points, tags)
+        self.values |= {clean(point.key): point.value for point in points}
         if status == "RUNNING":
             self.client.update_run(self.id, status=status)
         else:
@@ -188,7 +194,7 @@ class Child:
     def _new(self, points: list[Point]) -> list[Point]:
         """Losses that the run does not hold."""
         if self.told is None:
-            keys = [key for key in self.keys if key.startswith(("train/", "validation/"))]
+            keys = [key for key in self.values if key.startswith(("train/", "validation/"))]
             self.told = {(key, old.step) for key in keys for old in self.client.get_metric_history(self.id, key)}
         new = [point for point in points if (point.key, point.step) not in self.told]
         self.told |= {(point.key, point.step) for point in new}

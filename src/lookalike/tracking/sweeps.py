@@ -4,6 +4,7 @@ Trials may run anywhere, and tell nobody but their own files. One process shows 
 whatever was missed while a server was away is shown when it is back, or by `python pipelines/record.py`.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -112,7 +113,7 @@ def record_sweeps(tracking: dict[str, Any], multirun: Path) -> Iterator[str]:
     """
     for path in sorted(multirun.glob("*/sweep.json")):
         sweep = Sweep(path.parent)
-        sweep.correct()
+        correct(sweep)
         for place, connect in views_of(tracking, sweep):
             try:
                 with FileLock(sweep.folder / "recorder.lock", timeout=60):
@@ -124,6 +125,14 @@ def record_sweeps(tracking: dict[str, Any], multirun: Path) -> Iterator[str]:
                     raise
                 raise UserError(complaint(place, error)) from None
             yield f"sweep {sweep.name}: {new or 'no'} trials that were not recorded in {place}"
+
+
+def correct(sweep: Sweep) -> None:
+    """What says that it runs, and is nobody's work, was killed: trials, and the sweep where none of them is left."""
+    sweep.correct()
+    with contextlib.suppress(UserError), sweep.held():
+        if sweep.read()["state"] == "running" and not any(s["state"] == "running" for s in sweep.all_states()):
+            sweep.end("killed")
 
 
 def main() -> None:

@@ -1,0 +1,495 @@
+"""MLflow servers over HTTP, on SQLite and on PostgreSQL, and what happens when they are late, die and come back."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from lookalike import views
+from lookalike.core.config import ROOT, compose
+from lookalike.sweeps.places import Sweep
+from lookalike.tracking.mlflow_server import MlflowRuns
+from lookalike.tracking.mlflow_sweep import MlflowSweep
+
+pytest_plugins = ["pipeline_fixtures"]
+
+Done = subprocess.CompletedProcess[str]
+PATIENCE = 600.0
+
+
+@pytest.fixture(autouse=True)
+def _no_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with mock.patch.dict(os.environ, environment(), clear=True):  # MLflow sets variables itself
+        monkeypatch.setattr(views, "WAIT_SECONDS", PATIENCE)  # a machine that tests share can be very slow
+        yield
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Variables that name no tracking server from outside."""
+    outside = ("MLFLOW_", "WANDB_", "DVC_", "PYTEST_")
+    return {k: v for k, v in os.environ.items() if not k.startswith(outside)} | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        **more,
+    }
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(found: Callable[[], object], problem: Callable[[], str] = lambda: "it never happened") -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + PATIENCE
+    while not found():
+        assert time.monotonic() < deadline, problem()
+        time.sleep(0.05)
+
+
+class Server:
+    """`mlflow server` on a free port of the loopback, with its runs in a database."""
+
+    def __init__(self, folder: Path, database: str) -> None:
+        self.folder, self.database, self.port = folder, database, free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "server.log"
+        self.start()
+
+    def start(self) -> None:
+        """Start it, again where it was, and wait until it answers."""
+        places = ["--backend-store-uri", self.database, "--artifacts-destination", str(self.folder / "artifacts")]
+        listen = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *places, *listen],
+                env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            eventually(self.answers, self.log.read_text)
+        except BaseException:
+            self.send(signal.SIGKILL)
+            raise
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=PATIENCE) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def send(self, number: int) -> None:
+        """A signal to all of its processes; it is waited for where that ends them."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+        if number in (signal.SIGTERM, signal.SIGKILL):
+            self.process.wait(PATIENCE)
+
+    def stop(self) -> None:
+        try:
+            self.send(signal.SIGTERM)
+        finally:
+            self.send(signal.SIGKILL)
+
+
+class Postgres:
+    """A private PostgreSQL on a free port of the loopback, by the programs of a Debian package."""
+
+    def __init__(self, programs: Path) -> None:
+        self.programs, self.port = programs, free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="lookalike-postgres-"))  # pytest's folders are for one user alone
+        self.owner: list[str] = []
+        if os.getuid() == 0:  # whom it refuses to run as
+            self.owner = ["runuser", "-u", "postgres", "--"]
+            shutil.chown(self.folder, "postgres", "postgres")
+        try:
+            self.run("initdb", "--auth=trust", "--username=lookalike", "--encoding=UTF8", "--locale=C", "--no-sync")
+            options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c fsync=off -k {self.folder}"
+            self.run("pg_ctl", "--wait", f"--log={self.folder / 'log'}", "-o", options, "start")
+        except BaseException:
+            self.stop()
+            raise
+
+    def run(self, program: str, *arguments: str) -> None:
+        command = [*self.owner, str(self.programs / program), f"--pgdata={self.folder / 'data'}", *arguments]
+        with (self.folder / "output").open("w+") as output:  # not a pipe: the server would keep it open
+            done = subprocess.run(command, cwd="/", stdout=output, stderr=output, timeout=PATIENCE, check=False)
+            output.seek(0)
+            assert done.returncode == 0, output.read()
+
+    @property
+    def database(self) -> str:
+        return f"postgresql+psycopg2://lookalike@127.0.0.1:{self.port}/postgres"
+
+    def stop(self) -> None:
+        try:
+            if (self.folder / "data" / "postmaster.pid").exists():
+                self.run("pg_ctl", "--wait", "--mode=immediate", "stop")
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def postgres_programs() -> Path:
+    """The folder of `initdb`: Debian keeps it off the path."""
+    found = [Path(path).parent for path in [shutil.which("initdb")] if path]
+    found += [path.parent for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)]
+    if not found:
+        pytest.skip("no PostgreSQL here: `apt-get install postgresql` brings it")
+    pytest.importorskip("psycopg2", reason="no psycopg2 here: `pip install psycopg2-binary` brings it")
+    if os.getuid() == 0 and (shutil.which("runuser") is None or not is_user("postgres")):
+        pytest.skip("PostgreSQL does not run as root, and there is no user `postgres`")
+    return found[0]
+
+
+def is_user(name: str) -> bool:
+    import pwd
+
+    return any(user.pw_name == name for user in pwd.getpwall())
+
+
+@pytest.fixture(scope="module")
+def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose runs are in a file."""
+    folder = tmp_path_factory.mktemp("sqlite")
+    server = Server(folder, f"sqlite:///{folder}/mlflow.db")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def on_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose runs are in PostgreSQL."""
+    postgres = Postgres(postgres_programs())
+    try:
+        server = Server(tmp_path_factory.mktemp("postgres"), postgres.database)
+        yield server
+        server.stop()
+    finally:
+        postgres.stop()
+
+
+DATABASES = [pytest.param("sqlite", marks=pytest.mark.slow), "postgres"]
+"""What a server may have its runs in. By default only what others do not test."""
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """A server, on each of the databases."""
+    found: Server = request.getfixturevalue(f"on_{request.param}")
+    return found
+
+
+def client(uri: str) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def all_runs(uri: str, experiment: str) -> list[Any]:
+    found = client(uri).get_experiment_by_name(experiment)
+    return list(client(uri).search_runs([found.experiment_id], max_results=1000)) if found else []
+
+
+def tree(uri: str, experiment: str) -> tuple[Any, list[Any]]:
+    """The parent run and its children, each of a trial of its own; there are no others."""
+    runs = all_runs(uri, experiment)
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if run is not parent]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} <= {parent.info.run_id}
+    trials = [run.data.tags["trial"] for run in children]
+    assert len(trials) == len(set(trials)), "a trial has two runs"
+    return parent, children
+
+
+def content(uri: str, run: Any) -> dict[str, Any]:
+    """All that a run holds, every value of every metric, but for ids and times."""
+    found = client(uri)
+    histories = {key: found.get_metric_history(run.info.run_id, key) for key in run.data.metrics}
+    random = ("mlflow.parentRunId", "recorded")
+    return {
+        "name": run.info.run_name,
+        "status": run.info.status,
+        "params": run.data.params,
+        "tags": {key: value for key, value in run.data.tags.items() if key not in random},
+        "metrics": {key: [(point.step, point.value) for point in points] for key, points in histories.items()},
+        "data": [(entry.dataset.name, entry.dataset.digest) for entry in run.inputs.dataset_inputs],
+        "files": sorted(file.path for file in found.list_artifacts(run.info.run_id)),
+    }
+
+
+def check_whole(uri: str, experiment: str, folder: Path, *, count: int) -> None:
+    """A sweep's runs are as its files say: a parent, a child a trial, all that each told, once."""
+    parent, children = tree(uri, experiment)
+    assert (parent.info.status, [run.info.status for run in children]) == ("FINISHED", ["FINISHED"] * count)
+    assert parent.data.tags["trials.finished"] == str(count)
+    for child in children:
+        told = content(uri, child)
+        trial = folder.parent / "trials" / child.data.tags["trial"]
+        scores = json.loads((trial / "evaluate" / "metrics.json").read_text())
+        assert told["metrics"]["objective/bits_per_dim"] == [(0, scores["bits_per_dim"]["value"])]
+        for split in ("train", "validation"):
+            steps = [step for step, _ in told["metrics"].get(f"{split}/loss", [])]
+            rows = (trial / "train" / f"loss_{split}.csv").read_text().splitlines()[1:]
+            assert steps == [int(row.partition(",")[0]) for row in rows]
+        assert told["params"]["seed"] == child.info.run_name.rpartition("seed=")[2]
+        assert told["data"] == [("heights", child.data.tags["data_digest"][:8])]
+        assert told["files"] == ["metrics.json", "samples.png"]
+
+
+# Sweeps and stages
+
+
+@pytest.mark.parametrize("server", DATABASES, indirect=True)
+def test_a_sweep_is_a_tree_of_runs_on_a_server(server: Server, home: Path, sweep: Callable[..., Done]) -> None:
+    name = server.folder.name.rstrip("0123456789")
+    done = sweep(
+        "model=mixture,vae", "seed=0,1", f"sweep.name=on_{name}", "tracking.experiment=tree",
+        env=at(server, home),
+    )  # fmt: skip
+    assert "tracking:" not in done.stderr
+    check_whole(server.uri, "tree", home / "multirun" / f"on_{name}", count=4)
+    parent, _ = tree(server.uri, "tree")
+    assert {"figures", "summary.csv", "summary.json", "sweep.json"} == set(content(server.uri, parent)["files"])
+    figures = {Path(file.path).name for file in client(server.uri).list_artifacts(parent.info.run_id, "figures")}
+    assert {"parallel_coordinates.png", "optimization_history.png", "importance.png"} <= figures
+    experiment = client(server.uri).get_experiment_by_name("tree")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def at(server: Server, home: Path) -> dict[str, str]:
+    """The variables of a command in `home` whose runs go to a server."""
+    return environment(PYTHONPATH=str(home / "src"), MLFLOW_TRACKING_URI=server.uri)
+
+
+@pytest.mark.slow
+def test_sixteen_trials_at_once_lose_nothing(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    config = compose(
+        ["data=heights", "model=vae", "budget=smoke", f"tracking.uri={server.uri}", "tracking.experiment=sixteen"]
+    )
+
+    def train(i: int) -> None:
+        with views.opened(config, record(f"{i:016x}"), sweep="sixteen") as view:
+            for step in range(100):
+                view.metrics({"train/loss": 1.0 / (step + 1 + i)}, step)
+            view.samples(np.full((5, 1), 66.0), 99)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(train, range(16)))
+    assert capfd.readouterr().err == ""
+    found = {run.data.tags.get("fingerprint", "sweep"): run for run in all_runs(server.uri, "sixteen")}
+    assert set(found) == {f"{i:016x}" for i in range(16)} | {"sweep"}
+    assert len(all_runs(server.uri, "sixteen")) == 17
+    parent = found.pop("sweep")
+    for run in found.values():
+        told = content(server.uri, run)
+        assert (told["status"], told["data"]) == ("FINISHED", [("heights", "d" * 8)])
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert [step for step, _ in told["metrics"]["train/loss"]] == list(range(100))
+        assert told["files"] == ["images"]
+
+
+def record(fingerprint: str) -> dict[str, Any]:
+    """Of a model that is about to be trained."""
+    domain = {"name": "heights", "kind": "vector", "shape": [1], "levels": 1120, "low": [0.0], "step": [0.1],
+              "unit": "inch", "labels": [], "location": [667.0], "scale": [36.0]}  # fmt: skip
+    return {
+        "fingerprint": fingerprint,
+        "name": "heights-vae",
+        "configuration": {"model": {"_target_": "lookalike.models.vae.VAE", "widths": [1, 2]}, "seed": 0},
+        "domain": domain,
+        "data_digest": "d" * 64,
+        "code_digest": "c" * 64,
+    }
+
+
+ASK = """
+import json, mlflow
+model = mlflow.pyfunc.load_model("models:/lookalike-heights@champion")
+print(json.dumps(model.predict([{"count": 50, "seed": 0}])))
+"""
+
+
+@pytest.mark.slow
+def test_a_family_is_registered_on_a_server_and_loaded_from_it(
+    on_postgres: Server, home: Path, tmp_path: Path, call_stage: Callable[..., Done]
+) -> None:
+    shutil.copytree(home / "artifacts", tmp_path / "artifacts")
+    places = [f"paths.{kind}={tmp_path / kind}" for kind in ("artifacts", "results", "samples", "scratch")]
+    for stage in ("train", "sample", "evaluate"):
+        done = call_stage(stage, "data=heights", "model=mixture", "budget=smoke", "tracking=none", *places)
+        assert done.returncode == 0, done.stderr
+    env = at(on_postgres, ROOT)
+    command = [sys.executable, str(ROOT / "pipelines" / "register.py"), *places, "heights"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:2] == [f"{on_postgres.uri}: lookalike-heights", "  mixture: version 1"]
+    (run,) = all_runs(on_postgres.uri, "lookalike")
+    assert run.data.tags["model"] == "mixture"
+
+    del env["PYTHONPATH"]  # a model brings its code
+    done = subprocess.run(
+        [sys.executable, "-c", ASK],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (answer,) = json.loads(done.stdout)
+    with np.load(tmp_path / "artifacts" / "heights" / "mixture" / "sample" / "samples.npz") as drawn:
+        samples = np.array(answer["samples"])
+        assert samples.shape == (50, *drawn["samples"].shape[1:])
+        assert drawn["samples"].min() - 10 < samples.min() < samples.max() < drawn["samples"].max() + 10
+
+
+# Servers that are in trouble
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_in_mid_sweep_is_told_later(home: Path, tmp_path: Path, run: Callable[..., Done]) -> None:
+    server = Server(tmp_path, f"sqlite:///{tmp_path}/mlflow.db")
+    try:
+        seeds = range(200, 206)
+        command = ["python", "pipelines/sweep.py", "-m", "data=heights", "budget=smoke", "model=vae"]
+        command += [f"seed={','.join(map(str, seeds))}", "sweep.name=dies"]
+        process = subprocess.Popen(
+            command, cwd=home, env=at(server, home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        with process:
+            try:
+                eventually(lambda: process.poll() is not None or finished(server.uri))
+                server.send(signal.SIGKILL)
+                done_before = len(list((home / "multirun" / "dies" / "trials").glob("*.json")))
+                out, err = process.communicate(timeout=PATIENCE)
+            finally:
+                process.kill()
+        assert 1 <= done_before < len(seeds), "the server died before or after the sweep"
+        assert process.returncode == 0, err
+        assert f"trials: {len(seeds)} finished" in out
+        assert err.count(f"tracking: {server.uri} can't be reached (") == 1
+        assert "what is missing is recorded by: python pipelines/record.py" in err
+        assert "Traceback" not in err
+
+        still = run(home, "python", "pipelines/record.py", env=at(server, home))
+        assert (still.returncode, still.stderr) == (1, f"error: {server.uri} can't be reached (Connection refused)\n")
+
+        server.start()
+        assert len(tree(server.uri, "lookalike")[1]) < len(seeds)
+        others = [path for path in (home / "multirun").glob("*") if path.name not in ("trials", "dies")]
+        for folder in others:
+            folder.rename(tmp_path / folder.name)
+        try:
+            told = [run(home, "python", "pipelines/record.py", env=at(server, home)) for _ in range(2)]
+        finally:
+            for folder in others:
+                (tmp_path / folder.name).rename(folder)
+        assert [done.returncode for done in told] == [0, 0], told
+        assert f"sweep dies: no trials that were not recorded in {server.uri}" in told[1].stdout
+        check_whole(server.uri, "lookalike", home / "multirun" / "dies", count=len(seeds))
+    finally:
+        server.stop()
+
+
+def finished(uri: str) -> bool:
+    """Whether a trial is recorded to its end."""
+    return any(run.data.tags.get("recorded", "").startswith("finished") for run in all_runs(uri, "lookalike"))
+
+
+class Dying:
+    """A client whose server dies at one of its requests, before or after it did what it was asked for."""
+
+    def __init__(self, real: Any, *, at: int, after: bool) -> None:
+        self.real, self.left, self.after = real, at, after
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.real, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.left -= 1
+            if self.left == 0 and not self.after:
+                raise ConnectionError("the server died")
+            answer = method(*args, **kwargs)
+            if self.left == 0:
+                raise ConnectionError("the server died")
+            return answer
+
+        return call
+
+
+def test_at_whatever_request_a_server_dies_a_sweep_is_told_whole(
+    home: Path, sweep: Callable[..., Done], tmp_path: Path
+) -> None:
+    sweep("model=vae", "seed=0", "sweep.name=cut", "tracking=none")
+    recorded = Sweep(home / "multirun" / "cut")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+
+    def tell(experiment: str, *, at: int, after: bool) -> bool:
+        """Record a sweep with a server that dies; whether it came to that."""
+        server = MlflowRuns(uri=uri, experiment=experiment)
+        server.client = Dying(server.client, at=at, after=after)
+        try:
+            view = MlflowSweep(server, recorded)
+            view.update()
+            view.close()
+        except ConnectionError:
+            return True
+        return False
+
+    def whole(experiment: str) -> list[dict[str, Any]]:
+        parent, (child,) = tree(uri, experiment)
+        return [content(uri, parent), content(uri, child)]
+
+    assert not tell("whole", at=0, after=False)
+    wanted = whole("whole")
+    assert wanted[1]["metrics"]["train/loss"]
+    requests = 0
+    while tell(f"before-{requests + 1}", at=requests + 1, after=False):
+        requests += 1
+        assert tell(f"after-{requests}", at=requests, after=True)
+        for experiment in (f"before-{requests}", f"after-{requests}"):
+            assert not tell(experiment, at=0, after=False)
+            assert whole(experiment) == wanted, f"died at {experiment}"
+    assert requests > 10
+
+
+def test_a_server_that_is_late_makes_no_second_run(on_sqlite: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in {"TIMEOUT": "1", "MAX_RETRIES": "3", "BACKOFF_FACTOR": "1"}.items():
+        monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{key}", value)
+    server = MlflowRuns(uri=on_sqlite.uri, experiment="late")
+    create = server.client.create_run
+
+    def late(*args: Any, **kwargs: Any) -> Any:
+        on_sqlite.send(signal.SIGSTOP)
+        threading.Timer(3, on_sqlite.send, [signal.SIGCONT]).start()
+        return create(*args, **kwargs)
+
+    monkeypatch.setattr(server.client, "create_run", late)
+    server.open(record("0" * 16), training=False).close("FINISHED")
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "1"
+    time.sleep(1)  # for requests that were given up, and wait
+    assert [run.info.status for run in all_runs(on_sqlite.uri, "late")] == ["FINISHED"]

@@ -73,8 +73,8 @@ def run(jobs: list[list[str]], *, launcher: Any, remembered: Remembered, first: 
     """The states of jobs: as they are remembered, or after they were launched."""
     states: list[Record | None] = [remembered.tell(job) for job in jobs]
     missing = [job for job, state in zip(jobs, states, strict=True) if state is None]
-    if missing:
-        launcher.launch(missing, initial_job_idx=first)
+    for batch in remembered.batches(missing):
+        launcher.launch(batch, initial_job_idx=first)
     now = {state["key"]: state for state in remembered.sweep.all_states()} if missing else {}
     base = remembered.about["base"]
     lost: Record = {"state": "failed", "values": None}

@@ -73,6 +73,8 @@ def carry_out(sweep: Sweep, config: Config, overrides: list[str], asked: Record)
     about = sweep.read()
     with trial.held():
         old = sweep.state(found["fingerprint"]) or {}
+        if old.get("given_up") == about["session"] and not trial.record.is_file():
+            return old
         state = old | {
             "fingerprint": found["fingerprint"],
             "overrides": overrides,

@@ -405,6 +405,8 @@ def test_a_search_goes_on_with_what_its_study_knows(
     sweep(*search, "hydra.sweeper.n_trials=4", env=own_store("search"))
     assert len(records(home).keys() - before.keys()) == 2
     assert {key: value for key, value in records(home).items() if key in before} == before
+    found = summary(home, "search")
+    assert found["counts"] == {"finished": 4}
     parent, children = tree(home, "search")
     assert len(children) == 4
     assert json.loads(parent.data.tags["sampler"])["name"] == "optuna"
@@ -440,6 +442,7 @@ def test_a_hopeless_trial_is_stopped_early_and_counts(
     before = records(home)
     sweep(*search, env=own_store("hopeless"))
     assert records(home) == before
+    assert summary(home, "hopeless")["counts"] == counts
     assert len(tree(home, "hopeless")[1]) == 9
 
 

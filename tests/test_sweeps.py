@@ -216,7 +216,8 @@ def test_the_pareto_front_is_what_nothing_beats() -> None:
 @pytest.fixture
 def sweep(tmp_path: Path) -> Sweep:
     found = Sweep(tmp_path / "sweep")
-    write(found.about, {"base": "0", "objective": ["bits_per_dim"], "sweeper": {"pruner": "median"}, "session": "s"})
+    about = {"base": "0", "fixed": [], "objective": ["bits_per_dim"], "sweeper": {"pruner": "median"}, "session": "s"}
+    write(found.about, about)
     return found
 
 

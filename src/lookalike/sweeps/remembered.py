@@ -16,11 +16,23 @@ class Remembered:
         self.about = self.sweep.read()
         states = self.sweep.all_states()
         self.done = {state["key"]: state for state in states if state["state"] == "finished"}
+        self.pruned = {state["key"]: state for state in states if state["state"] == "pruned"}
         self.dangerous = {state["key"] for state in states if state.get("deaths", 0) >= DEATHS}
 
-    def tell(self, overrides: Sequence[str]) -> Record | None:
-        """The state of a finished trial, which is now one of this command; None where it has to be run."""
-        state = self.done.get(key_of(told(list(overrides)), self.about["base"]))
+    def tell(self, overrides: Sequence[str], *, searched: bool = False) -> Record | None:
+        """The state of a finished trial, which is now one of this command; None where it has to be run.
+
+        Args:
+            overrides: what the trial was told.
+            searched: whether a study asks, to which a trial that was stopped early is as good as done.
+        """
+        key = key_of(told(list(overrides)), self.about["base"])
+        if searched and key in self.pruned:
+            state = self.pruned[key] | {"session": self.about["session"]}
+            self.sweep.put(state)
+            tell(state, self.about)
+            return state
+        state = self.done.get(key)
         if state is None or not (record := self.sweep.trial(state["fingerprint"]).record).is_file():
             return None
         wanted = [OBJECTIVES[name] for name in self.about["objective"]]

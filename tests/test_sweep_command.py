@@ -421,6 +421,7 @@ def test_a_hopeless_trial_is_stopped_early_and_counts(
     search = [
         "hydra/sweeper=optuna", "hydra.sweeper.sampler=random", "hydra.sweeper.n_trials=9", "model=vae",
         "optimizer.lr=tag(log, interval(1e-8, 1e-2))", "sweep.prune=validation/loss", "sweep.name=hopeless",
+        "budget.scale=0.01",
     ]  # fmt: skip
     done = sweep(*search, env=own_store("hopeless"))
     counts = summary(home, "hopeless")["counts"]

@@ -1,18 +1,25 @@
 """Sweeps by their command, on the heights that DVC prepared, with MLflow on SQLite: grids, searches, interruptions."""
 
 import contextlib
+import itertools
 import json
 import os
 import random
 import re
+import shlex
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+
+from lookalike.core.config import ROOT, choices
+from lookalike.sweeps.places import read
 
 pytest_plugins = ["pipeline_fixtures"]
 
@@ -32,14 +39,20 @@ def own_store(home: Path, environment: Callable[[Path], dict[str, str]]) -> Call
     return lambda name: environment(home) | {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/.trace/{name}.db"}
 
 
-def tree(home: Path, name: str) -> tuple[Any, list[Any]]:
-    """The parent run and its children; there are no others."""
+def client_of(home: Path, name: str) -> Any:
+    """A client of a store."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{home}/.trace/{name}.db")
+    return MlflowClient(f"sqlite:///{home}/.trace/{name}.db")
+
+
+def tree(home: Path, name: str, *, store: str | None = None) -> tuple[Any, list[Any]]:
+    """A sweep's parent run and its children; in a store of its own there are no others."""
+    client = client_of(home, store or name)
     experiment = client.get_experiment_by_name("lookalike")
     assert experiment is not None
     runs = list(client.search_runs([experiment.experiment_id], max_results=1000))
+    runs = [run for run in runs if store is None or run.data.tags["sweep"] == name]
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert len(parents) == 1
     children = [run for run in runs if run is not parents[0]]
@@ -54,16 +67,25 @@ def summary(home: Path, name: str) -> dict[str, Any]:
     return found
 
 
+def files(home: Path) -> dict[str, int]:
+    """When each file of a checkout was written, but for those of sweeps, of their stores, and what Python compiled."""
+    kept = (path for path in home.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    others = ("multirun", ".trace", ".git")
+    return {str(p): p.stat().st_mtime_ns for p in kept if p.relative_to(home).parts[0] not in others}
+
+
 def records(home: Path) -> dict[str, int]:
     """When each trial's record was written."""
     return {p.parent.name: p.stat().st_mtime_ns for p in (home / "multirun" / "trials").glob("*/record.json")}
 
 
 def test_a_grid_is_a_tree_of_runs_and_the_same_command_again_runs_nothing(
-    home: Path, sweep: Callable[..., Done], run: Callable[..., Done], own_store: Callable[[str], dict[str, str]]
+    home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]]
 ) -> None:
     grid = ["model=vae,mixture", "seed=0,1", "sweep.name=grid"]
+    there = files(home)
     done = sweep(*grid, env=own_store("grid"))
+    assert files(home) == there, "a sweep writes below multirun/ alone"
     assert "tracking:" not in done.stderr
     found = summary(home, "grid")
     assert found["counts"] == {"finished": 4}
@@ -84,7 +106,13 @@ def test_a_grid_is_a_tree_of_runs_and_the_same_command_again_runs_nothing(
     assert "sweep.py -m data=heights" in parent.data.tags["command"]
     figures = {path.name for path in (home / "multirun" / "grid" / "figures").iterdir()}
     assert {"parallel_coordinates.png", "optimization_history.png", "importance.png"} <= figures
-    assert run(home, "git", "status", "--porcelain").stdout == "", "a sweep writes below multirun/ alone"
+    assert {item.path for item in client_of(home, "grid").list_artifacts(parent.info.run_id, "figures")} == {
+        f"figures/{name}" for name in figures
+    }
+    digest = json.loads((home / "artifacts/heights/prepared/summary.json").read_text())["digest"]
+    assert parent.data.tags["data_digest"] == digest
+    assert parent.data.tags["best.heights"] == found["verdict"]["heights"]["best"]
+    assert json.loads(parent.data.tags["sampler"])["name"] == "grid"
 
     before = records(home)
     again = sweep(*grid, "hydra/launcher=joblib", env=own_store("grid"))
@@ -105,18 +133,28 @@ def test_a_trial_that_fails_ends_no_sweep_and_is_named(
     home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]]
 ) -> None:
     # A loss that is NaN, and a network that there is no memory for, under a limit of the process.
-    done = sweep(
-        "model=vae", "optimizer.lr=1e30,1e-3", "model.vector.hidden=[64,64],[64,1000000]", "sweep.name=fails",
-        env=own_store("fails"), code=1, preexec_fn=limit_memory,
-    )  # fmt: skip
+    grid = ["model=vae", "optimizer.lr=1e30,1e-3", "model.vector.hidden=[64,64],[64,1000000]", "sweep.name=fails"]
+    done = sweep(*grid, env=own_store("fails"), code=1, preexec_fn=limit_memory)
     assert "trials: 3 failed, 1 finished" in done.stdout
     assert "the loss is nan" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+    # The same command tries those again that failed, and them alone.
+    before, tried = records(home), {path: path.stat().st_mtime_ns for path in errors(home)}
+    again = sweep(*grid, env=own_store("fails"), code=1, preexec_fn=limit_memory)
+    assert "trials: 3 failed, 1 finished" in again.stdout
+    assert records(home) == before
+    assert len(tried) == 3
+    assert all(path.stat().st_mtime_ns > tried[path] for path in errors(home))
     failures = summary(home, "fails")["failures"]
     assert len([one for one in failures if re.search("memory|alloc", one["error"])]) == 2
     parent, children = tree(home, "fails")
     assert parent.info.status == "FAILED"
     assert sorted(child.info.status for child in children) == ["FAILED"] * 3 + ["FINISHED"]
+
+
+def errors(home: Path) -> list[Path]:
+    """What was kept of trials that failed."""
+    return sorted((home / "multirun" / "trials").glob("*/error.txt"))
 
 
 def limit_memory() -> None:
@@ -126,33 +164,20 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (6 * 2**30, 6 * 2**30))
 
 
-def kill_and_continue(
-    home: Path, command: list[str], env: dict[str, str], *, delays: list[float], signals: list[int]
-) -> None:
-    """Start a command and kill it after each delay, workers and all; then let it end."""
-    for delay, number in zip(delays, signals, strict=True):
-        process = subprocess.Popen(
-            command, cwd=home, env=env, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(delay)
-        if number == signal.SIGKILL:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-        else:
-            process.send_signal(number)
-        process.wait(120)
+def trials(home: Path, name: str) -> list[Path]:
+    """The states of a sweep's trials that began."""
+    return list((home / "multirun" / name / "trials").glob("*.json"))
 
 
 def started(home: Path, name: str) -> int:
     """How many trials of a sweep began."""
-    return len(list((home / "multirun" / name / "trials").glob("*.json")))
+    return len(trials(home, name))
 
 
-def check_whole(home: Path, name: str, count: int) -> None:
+def check_whole(home: Path, name: str, count: int, *, store: str | None = None) -> None:
     """Every trial of a sweep is there once, finished, with one run."""
     assert summary(home, name)["counts"] == {"finished": count}
-    parent, children = tree(home, name)
+    parent, children = tree(home, name, store=store)
     assert (parent.info.status, [child.info.status for child in children]) == ("FINISHED", ["FINISHED"] * count)
     for child in children:
         history = child.data.metrics
@@ -175,6 +200,9 @@ def test_a_sweep_that_was_killed_and_interrupted_goes_on(
         (os.killpg if number == signal.SIGKILL else os.kill)(process.pid, number)
         process.communicate(timeout=120)
         assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    parent, children = tree(home, name)
+    assert parent.info.status == "KILLED"
+    assert {child.info.status for child in children} <= {"FINISHED", "KILLED"}
     before = records(home)
     assert started(home, name) < 4 or len(before) < 4
     sweep(*overrides, env=env)
@@ -187,12 +215,28 @@ def test_a_sweep_that_is_killed_at_ten_random_moments_has_every_trial_once(
     home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]]
 ) -> None:
     name, env, rng = "random", own_store("random"), random.Random(0)
-    overrides = ["model=vae,flow,mixture", "seed=5,6,7", f"sweep.name={name}"]
+    overrides = ["model=vae,flow", "seed=5,6,7", "optimizer.lr=2e-3,3e-3", f"sweep.name={name}"]
     command = ["python", "pipelines/sweep.py", *COMMON, *overrides]
-    delays = [rng.uniform(2, 25) for _ in range(10)]
-    kill_and_continue(home, command, env, delays=delays, signals=[signal.SIGKILL] * 10)
+    there, killed_with = records(home), []
+    for moment in range(10):
+        before, began = records(home), time.monotonic()
+        process = subprocess.Popen(command, cwd=home, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # From its imports to some seconds into its trials.
+            process.wait(rng.uniform(1, 12))
+        below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.kill()
+        # A power cut takes the recorder too; what it was at is made good by the next.
+        for other in below if moment % 2 else []:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                other.kill()
+        assert process.wait(60) == -signal.SIGKILL, f"it was done after {time.monotonic() - began:.0f} s"
+        now = records(home)
+        assert {key: value for key, value in now.items() if key in before} == before, "a trial was run twice"
+        killed_with.append(len(now) - len(there))
+    assert killed_with[0] < killed_with[-1] < 12
     sweep(*overrides, env=env)
-    check_whole(home, name, 9)
+    check_whole(home, name, 12)
 
 
 def test_joblib_s_workers_share_a_sweep(
@@ -201,6 +245,35 @@ def test_joblib_s_workers_share_a_sweep(
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     sweep("model=mixture,independent", "seed=11,12", "sweep.name=workers", *launcher, env=own_store("workers"))
     check_whole(home, "workers", 4)
+
+
+def test_two_sweeps_at_once_share_a_store_and_the_trials_that_both_have(
+    home: Path, own_store: Callable[[str], dict[str, str]]
+) -> None:
+    env = own_store("both")
+    seeds = {"one": "51,52,53", "two": "53,52,54"}
+    commands = {
+        name: ["python", "pipelines/sweep.py", *COMMON, "model=vae", f"seed={seed}", f"sweep.name={name}"]
+        for name, seed in seeds.items()
+    }
+    sweeps = [
+        subprocess.Popen(command, cwd=home, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for command in commands.values()
+    ]
+    while sweeps[0].poll() is None and not started(home, "one"):
+        time.sleep(0.1)
+    same = subprocess.run(commands["one"], cwd=home, env=env, capture_output=True, text=True, check=False)
+    said = [process.communicate(timeout=300)[0] for process in sweeps]
+    assert [process.returncode for process in sweeps] == [0, 0], said
+    assert (same.returncode, "the sweep one is at work in another process" in same.stderr) == (1, True)
+    states = {name: [read(path) for path in trials(home, name)] for name in seeds}
+    for name in seeds:
+        check_whole(home, name, 3, store="both")
+        assert "tracking:" not in "".join(said)
+    ended = [{state["fingerprint"]: state["ended"] for state in states[name]} for name in seeds]
+    shared = ended[0].keys() & ended[1].keys()
+    assert len(shared) == 2
+    assert all(ended[0][trial] == ended[1][trial] for trial in shared), "a trial was run twice"
 
 
 @pytest.mark.slow
@@ -226,6 +299,28 @@ def test_a_worker_that_is_killed_is_replaced(
     assert summary(home, "replaced")["counts"] == {"finished": 4}
 
 
+@pytest.mark.slow
+def test_a_trial_whose_worker_the_system_kills_for_its_memory_fails_alone(
+    home: Path, sweep: Callable[..., Done], environment: Callable[[Path], dict[str, str]], tmp_path: Path
+) -> None:
+    # As the kernel does where a group of processes has a limit: what takes more is killed, without a word.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys, threading, time\n"
+        "def watch():\n"
+        "    while True:\n"
+        "        pages = int(open('/proc/self/statm').read().split()[1])\n"
+        "        if pages * os.sysconf('SC_PAGESIZE') > 1.5e9: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        time.sleep(0.02)\n"
+        "if any('loky' in part for part in sys.orig_argv): threading.Thread(target=watch, daemon=True).start()\n"
+    )
+    env = {**environment(home), "PYTHONPATH": f"{tmp_path}{os.pathsep}{home / 'src'}"}
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "tracking=none"]
+    grid = ["model=vae", "model.vector.hidden=[64,4000000],[64,64],[32,32]", "seed=23,24", "sweep.name=memory"]
+    done = sweep(*grid, *launcher, env=env, code=1)
+    assert summary(home, "memory")["counts"] == {"failed": 2, "finished": 4}
+    assert done.stdout.count("its process was killed 3 times, perhaps since it took too much memory") == 2
+
+
 @pytest.mark.parametrize("launcher", [pytest.param("ray", marks=pytest.mark.slow), "submitit_local"])
 def test_clusters_launch_a_sweep(
     home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]], launcher: str
@@ -242,6 +337,34 @@ def test_clusters_launch_a_sweep(
     check_whole(home, launcher, 2)
 
 
+@pytest.mark.slow
+def test_a_ray_cluster_of_two_nodes_shares_a_sweep(
+    home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]], tmp_path: Path
+) -> None:
+    pytest.importorskip("ray")
+    env = own_store("nodes") | {"RAY_TMPDIR": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    node = ["ray", "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1"]
+    head = ["--head", f"--port={address.partition(':')[2]}", "--include-dashboard=false"]
+    nodes = []
+    try:
+        for more in (head, [f"--address={address}"]):
+            nodes.append(subprocess.Popen([*node, *more], cwd=home, env=env, stdout=subprocess.DEVNULL))
+            time.sleep(8)
+        there = ["hydra/launcher=ray", f"hydra.launcher.address={address}"]
+        sweep("model=vae", "seed=35,36,37,38", "sweep.name=nodes", *there, env=env)
+    finally:
+        for process in reversed(nodes):
+            process.terminate()
+            process.wait(60)
+    check_whole(home, "nodes", 4)
+    # A node has one CPU and so one trial at a time: some were at work at once, so there were two nodes.
+    spans = sorted((state["started"], state["ended"]) for state in map(read, trials(home, "nodes")))
+    assert any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans))
+
+
 def test_a_search_goes_on_with_what_its_study_knows(
     home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]]
 ) -> None:
@@ -251,6 +374,8 @@ def test_a_search_goes_on_with_what_its_study_knows(
     sweep(*search, "hydra.sweeper.n_trials=4", env=own_store("search"))
     assert len(records(home).keys() - before.keys()) == 2
     assert {key: value for key, value in records(home).items() if key in before} == before
+    found = summary(home, "search")
+    assert found["counts"] == {"finished": 4}
     parent, children = tree(home, "search")
     assert len(children) == 4
     assert json.loads(parent.data.tags["sampler"])["name"] == "optuna"
@@ -258,13 +383,89 @@ def test_a_search_goes_on_with_what_its_study_knows(
     assert len(values) == 4
 
 
-def test_two_objectives_have_a_pareto_front(home: Path, sweep: Callable[..., Done]) -> None:
+def test_a_hopeless_trial_is_stopped_early_and_counts(
+    home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]]
+) -> None:
+    # Where the slowest of these learn nothing at all in the budget.
+    search = [
+        "hydra/sweeper=optuna", "hydra.sweeper.sampler=random", "hydra.sweeper.n_trials=9", "model=vae",
+        "optimizer.lr=tag(log, interval(1e-8, 1e-2))", "sweep.prune=validation/loss", "sweep.name=hopeless",
+        "budget.scale=0.01",
+    ]  # fmt: skip
+    done = sweep(*search, env=own_store("hopeless"))
+    counts = summary(home, "hopeless")["counts"]
+    assert counts.keys() == {"finished", "pruned"}
+    assert sum(counts.values()) == 9
+    assert "is worse than what others had there" in done.stdout
+    parent, children = tree(home, "hopeless")
+    assert parent.info.status == "FINISHED"
+    pruned = [child for child in children if child.data.tags["trial_state"] == "pruned"]
+    assert {child.info.status for child in pruned} == {"KILLED"}
+    assert len(pruned) == counts["pruned"]
+    full = [child for child in children if child not in pruned]
+    assert {child.info.status for child in full} == {"FINISHED"}
+    # They were the slow ones, and stopped with less than the whole of their curves.
+    rate = "optimizer.lr"
+    assert max(float(c.data.params[rate]) for c in pruned) < max(float(c.data.params[rate]) for c in full)
+    lengths = {child.data.tags["trial"]: curve(home, child.data.tags["trial"]) for child in children}
+    assert max(lengths[c.data.tags["trial"]] for c in pruned) < min(lengths[c.data.tags["trial"]] for c in full)
+    before = records(home)
+    sweep(*search, env=own_store("hopeless"))
+    assert records(home) == before
+    assert summary(home, "hopeless")["counts"] == counts
+    assert len(tree(home, "hopeless")[1]) == 9
+
+
+def curve(home: Path, trial: str) -> int:
+    """How often validation was checked in a trial."""
+    return (home / "multirun" / "trials" / trial / "curves.jsonl").read_text().count("validation/loss")
+
+
+def test_two_objectives_have_a_pareto_front(
+    home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]]
+) -> None:
     done = sweep(
-        "hydra/sweeper=optuna", "model=vae", "model.components=choice(1,4)", "hydra.sweeper.n_trials=2",
-        "objective=[wasserstein_1,parameters]", "hydra.sweeper.sampler=nsga2", "sweep.name=front", "tracking=none",
+        "hydra/sweeper=optuna", "model=mixture", "model.vector.components=tag(int, interval(1, 40))",
+        "objective=[bits_per_dim,parameters]", "hydra.sweeper.n_trials=4", "hydra.sweeper.sampler=nsga2",
+        "sweep.name=front", env=own_store("front"),
     )  # fmt: skip
-    assert "Pareto front (wasserstein_1, parameters):" in done.stdout
-    assert summary(home, "front")["pareto_front"]
+    assert "Pareto front (bits_per_dim, parameters):" in done.stdout
+    found = summary(home, "front")
+    scores = {row["title"]: [score["mean"] for score in row["scores"].values()] for row in found["configurations"]}
+    assert len(scores) == 4
+    beaten = {
+        name for name, mine in scores.items()
+        if any(other != mine and all(a <= b for a, b in zip(other, mine, strict=True)) for other in scores.values())
+    }  # fmt: skip
+    assert {row["title"] for row in found["pareto_front"]} == scores.keys() - beaten
+    parent, _ = tree(home, "front")
+    assert set(parent.data.tags["pareto_front"].split("; ")) == scores.keys() - beaten
+    drawn = {item.path for item in client_of(home, "front").list_artifacts(parent.info.run_id, "figures")}
+    assert "figures/pareto_front.png" in drawn
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", choices("search"))
+def test_the_search_space_of_every_family_can_be_searched(home: Path, sweep: Callable[..., Done], family: str) -> None:
+    # On vectors; what has no likelihood is compared by its samples.
+    objective = ["objective=wasserstein_1"] if family in ("gan", "one_step") else []
+    name = f"space-{family}"
+    search = ["hydra/sweeper=optuna", f"+search={family}", "hydra.sweeper.n_trials=2", f"sweep.name={name}"]
+    sweep(*search, *objective, "tracking=none")
+    assert summary(home, name)["counts"] == {"finished": 2}
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_documentation_run_as_they_are_printed(
+    home: Path, run: Callable[..., Done], own_store: Callable[[str], dict[str, str]]
+) -> None:
+    text = (ROOT / "docs" / "sweeps.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines() if line and "SWEEP" not in line]
+    assert sum("pipelines/sweep.py" in command for command in commands) >= 3
+    for command in commands:
+        done = run(home, *shlex.split(command, comments=True), env=own_store("printed"))
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
 
 
 REFUSALS = """
@@ -390,8 +591,15 @@ def test_a_winner_goes_into_its_file_and_the_pipeline_trains_the_same_weights(
     assert parent.data.tags["promoted"].startswith(trial)
     assert [child.data.tags["trial"] for child in children if "promoted" in child.data.tags] == [trial]
 
-    repro = run(home, "dvc", "repro", "train@heights-vae", env=own_store("pipeline"))
+    repro = run(home, "dvc", "repro", "sample@heights-vae", env=own_store("pipeline"))
     assert repro.returncode == 0, repro.stderr
-    assert "Running stage 'prepare" not in repro.stdout
+    ran = re.findall("Running stage '(.*)'", repro.stdout)
+    assert ran == ["train@heights-vae", "sample@heights-vae"]
     weights = home / "multirun" / "trials" / trial / "train" / "weights.safetensors"
     assert (home / "artifacts/heights/vae/train/weights.safetensors").read_bytes() == weights.read_bytes()
+    # Its score too, where it is scored as the trial was: on validation, and not on the test set.
+    scoring = ["python", "pipelines/evaluate.py", "data=heights", "model=vae", "budget=smoke", "split=validation"]
+    scored = run(home, *scoring, env=own_store("pipeline"))
+    assert scored.returncode == 0, scored.stderr
+    scores = json.loads((home / "artifacts/heights/vae/evaluate/metrics.json").read_text())
+    assert scores == json.loads((home / "multirun" / "trials" / trial / "evaluate" / "metrics.json").read_text())

@@ -14,6 +14,8 @@ import pytest
 import yaml
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError
 from scipy import stats
 
 from lookalike.core.config import CONF, MODEL_SECTIONS, check, choices
@@ -25,6 +27,7 @@ from lookalike.sweeps.objectives import OBJECTIVES, check_available, objectives
 from lookalike.sweeps.places import Sweep, title, write
 from lookalike.sweeps.promote import changed
 from lookalike.sweeps.pruning import Pruned, Pruning
+from lookalike.sweeps.remembered import Remembered
 from lookalike.sweeps.space import Space, compose, plain_of, read_space
 from lookalike.sweeps.study import OTHERS, WARM_UP, open_study, queue_again
 from lookalike.sweeps.summary import LEVEL, estimate, front, is_separate, verdict
@@ -81,6 +84,14 @@ def test_every_trained_family_has_a_search_space() -> None:
         name for name in choices("model") if yaml.safe_load((CONF / f"model/{name}.yaml").read_text())["optimizer"]
     }
     assert set(choices("search")) == trained
+
+
+@pytest.mark.parametrize("family", choices("search"))
+def test_every_range_of_a_search_space_is_explained(family: str) -> None:
+    text = (CONF / "search" / f"{family}.yaml").read_text()
+    lines = {line.partition(":")[0].strip(): line for line in text.splitlines()}
+    for key in yaml.safe_load(text)["hydra"]["sweeper"]["params"]:
+        assert lines[key].partition(" # ")[2], key
 
 
 @pytest.mark.parametrize(
@@ -205,7 +216,8 @@ def test_the_pareto_front_is_what_nothing_beats() -> None:
 @pytest.fixture
 def sweep(tmp_path: Path) -> Sweep:
     found = Sweep(tmp_path / "sweep")
-    write(found.about, {"base": "0", "objective": ["bits_per_dim"], "sweeper": {"pruner": "median"}, "session": "s"})
+    about = {"base": "0", "fixed": [], "objective": ["bits_per_dim"], "sweeper": {"pruner": "median"}, "session": "s"}
+    write(found.about, about)
     return found
 
 
@@ -271,6 +283,50 @@ def test_trials_that_failed_or_were_killed_are_queued_once(sweep: Sweep) -> None
     assert {study.ask(space).params["x"] for _ in range(2)} == {failed.params["x"], killed.params["x"]}
 
 
+# Trials that die
+
+
+def test_a_trial_that_dies_again_and_again_is_launched_alone_and_then_given_up(sweep: Sweep) -> None:
+    def state(name: str) -> dict[str, Any]:
+        found = sweep.state(name)
+        assert found is not None
+        return found
+
+    def begin(*names: str) -> None:
+        for name in names:
+            old = sweep.state(name) or {"fingerprint": name, "key": key_of([f"seed={name}"], "0"), "first": 0.0}
+            sweep.put(old | {"state": "running", "session": "s"})
+
+    jobs = [["seed=a"], ["seed=b"], ["seed=c"]]
+    for deaths in (1, 2):
+        begin("a", "b")  # a takes all the memory, and b is beside it
+        died = sweep.correct()
+        sweep.give_up(died)
+        assert {(one["fingerprint"], one["deaths"]) for one in died} == {("a", deaths), ("b", deaths)}
+    assert sweep.correct() == []
+    assert {state(name)["state"] for name in "ab"} == {"killed"}
+    assert Remembered(str(sweep.folder)).batches(jobs) == [[["seed=c"]], [["seed=a"]], [["seed=b"]]]
+    assert Remembered(str(sweep.folder)).batches([]) == []
+    begin("a")
+    sweep.give_up(sweep.correct())
+    assert state("a")["state"] == "failed"
+    assert state("a")["given_up"] == "s"
+    assert "its process was killed 3 times" in state("a")["error"]
+    assert state("b")["state"] == "killed"
+
+
+# Launchers
+
+
+def test_the_settings_of_slurm_are_some_that_its_launcher_takes() -> None:
+    plugin = pytest.importorskip("hydra_plugins.hydra_submitit_launcher.config")
+    settings = yaml.safe_load((CONF / "hydra" / "launcher" / "submitit_slurm.yaml").read_text())
+    schema = OmegaConf.structured(plugin.SlurmQueueConf)
+    OmegaConf.merge(schema, settings)  # refuses a key or a type that is not its own
+    with pytest.raises(ConfigKeyError):
+        OmegaConf.merge(schema, settings | {"partitions": "x"})
+
+
 # GPUs
 
 
@@ -309,8 +365,6 @@ def test_a_file_keeps_its_comments_and_all_but_the_values_that_change(model: str
     assert [b.split("#")[0].strip() for _, b in differing] == ["lr: 3.21e-05", "muon: 1.5"]
     assert all(a.partition("#")[2] == b.partition("#")[2] for a, b in differing)
     # As DVC and as Hydra read it, a float either way.
-    from omegaconf import OmegaConf
-
     assert OmegaConf.create(new).optimizer.lr == 3.21e-05
 
 

@@ -25,9 +25,10 @@ class GridSweeper(BasicSweeper):
         remembered = Remembered(self.config.sweep.folder)
         missing = [job for job in jobs if not remembered.tell(job)]
         launched = 0
-        for batch in self.split_overrides_to_chunks(missing, self.max_batch_size) if missing else ():
-            self.launcher.launch(batch, initial_job_idx=launched)
-            launched += len(batch)
+        for together in remembered.batches(missing):
+            for batch in self.split_overrides_to_chunks(together, self.max_batch_size):
+                self.launcher.launch(batch, initial_job_idx=launched)
+                launched += len(batch)
 
 
 class OptunaSweeper(BasicSweeper):

@@ -32,7 +32,8 @@ HOW = ("hydra/launcher", "hydra.launcher.", "hydra.sweeper.n_trials", "hydra.swe
 """How overrides begin that don't change what is searched: with others, the same sweep goes on."""
 
 ATTEMPTS = 3
-"""How often a launcher is started that gave up, such as joblib's when a worker of it was killed."""
+"""How often in a row a launcher may give up though no trial died. After one that did, such as one that joblib's worker
+was killed with, it is started again: no trial dies for ever."""
 
 End = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -163,7 +164,8 @@ def launch(hydra: Any, sweep: Sweep, overrides: list[str]) -> End:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        for attempt in range(1, ATTEMPTS + 1):
+        fruitless = 0
+        while fruitless < ATTEMPTS:
             try:
                 hydra.multirun("sweep", run_trial, overrides, with_log_configuration=False)
                 end = "FINISHED"
@@ -171,10 +173,12 @@ def launch(hydra: Any, sweep: Sweep, overrides: list[str]) -> End:
             except UserError:
                 raise
             except Exception as error:  # of a launcher: a worker was killed, a cluster is gone
+                died = sweep.correct()
+                sweep.give_up(died)
+                fruitless = 0 if died else fruitless + 1
                 problem = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-                again = attempt < ATTEMPTS
-                print(f"the launcher gave up ({problem}){': once more' if again else ''}", file=sys.stderr, flush=True)
-                sweep.correct()
+                again = ": once more" if fruitless < ATTEMPTS else ""
+                print(f"the launcher gave up ({problem}){again}", file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         end = "KILLED"
     finally:

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from lookalike.core.errors import UserError
 
 Record = dict[str, Any]
 
-DONE = ("finished", "pruned")
-"""States of trials that are not run again."""
+DEATHS = 2
+"""How often a trial's process may die before the trial is launched alone: its neighbours may have died of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,11 +123,24 @@ class Sweep:
         """Say how the sweep ended."""
         write(self.about, self.read() | {"state": state})
 
-    def correct(self) -> None:
-        """A trial that says that it runs, and that no process works on, was killed."""
-        for state in self.all_states():
-            if state["state"] == "running" and not self.trial(state["fingerprint"]).is_held():
-                self.put(state | {"state": "killed"})
+    def correct(self) -> list[Record]:
+        """A trial that says that it runs, and that no process works on, was killed; those of which that was news."""
+        died = [
+            state | {"state": "killed", "deaths": state.get("deaths", 0) + 1}
+            for state in self.all_states()
+            if state["state"] == "running" and not self.trial(state["fingerprint"]).is_held()
+        ]
+        for state in died:
+            self.put(state)
+        return died
+
+    def give_up(self, died: list[Record]) -> None:
+        """Of trials whose processes died, call those failed that died too often: this command runs them no more."""
+        for state in died:
+            if state["deaths"] > DEATHS:
+                problem = f"its process was killed {state['deaths']} times, perhaps since it took too much memory"
+                given_up = {"state": "failed", "error": problem, "ended": time.time(), "given_up": state["session"]}
+                self.put(state | given_up)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

@@ -23,6 +23,9 @@ WARM_UP = 4
 OTHERS = 5
 """Trials that the median of others takes."""
 
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+"""States of trials that count."""
+
 INSTEAD = "instead of"
 """Attribute of trials that try the parameters of a failed one again: its number."""
 
@@ -47,6 +50,8 @@ def search(overrides: Sequence[Override], *, folder: str, launcher: Any, **setti
     sweep = Sweep(Path(folder))
     remembered = Remembered(folder)
     study = open_study(sweep)
+    for trial in study.get_trials(deepcopy=False, states=ENDED):
+        remembered.tell(told_to(trial, fixed), searched=True)
     queue_again(study)
     failed = 0
     while (missing := settings["n_trials"] - count(study) - failed) > 0:
@@ -55,13 +60,15 @@ def search(overrides: Sequence[Override], *, folder: str, launcher: Any, **setti
             # A trial's proposal follows from the seed, its number and what came before, whenever it is made.
             study.sampler = sampler(settings, number=len(study.get_trials(deepcopy=False)))
             trials.append(study.ask(space))
-        jobs = [
-            [*fixed, *(f"{key}={short(value)}" for key, value in trial.params.items()), f"sweep.trial={trial.number}"]
-            for trial in trials
-        ]
+        jobs = [[*told_to(trial, fixed), f"sweep.trial={trial.number}"] for trial in trials]
         results = run(jobs, launcher=launcher, remembered=remembered, first=trials[0].number)
         for trial, result in zip(trials, results, strict=True):
             failed += not tell(study, trial.number, result)
+
+
+def told_to(trial: Any, fixed: list[str]) -> list[str]:
+    """The overrides of a trial of a study."""
+    return [*fixed, *(f"{key}={short(value)}" for key, value in trial.params.items())]
 
 
 def short(value: Any) -> str:
@@ -71,10 +78,10 @@ def short(value: Any) -> str:
 
 def run(jobs: list[list[str]], *, launcher: Any, remembered: Remembered, first: int) -> list[Record]:
     """The states of jobs: as they are remembered, or after they were launched."""
-    states: list[Record | None] = [remembered.tell(job) for job in jobs]
+    states: list[Record | None] = [remembered.tell(job, searched=True) for job in jobs]
     missing = [job for job, state in zip(jobs, states, strict=True) if state is None]
-    if missing:
-        launcher.launch(missing, initial_job_idx=first)
+    for batch in remembered.batches(missing):
+        launcher.launch(batch, initial_job_idx=first)
     now = {state["key"]: state for state in remembered.sweep.all_states()} if missing else {}
     base = remembered.about["base"]
     lost: Record = {"state": "failed", "values": None}
@@ -118,13 +125,13 @@ def distribution(override: Override) -> BaseDistribution:
 
 
 def open_study(sweep: Sweep) -> optuna.Study:
-    """The study of a sweep's code, data and objectives, which goes on where it is there."""
+    """The study of a sweep's code, data, fixed settings and objectives, which goes on where it is there."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     about = sweep.read()
     return optuna.create_study(
-        study_name=f"{sweep.name} {about['base']} {' '.join(about['objective'])}",
+        study_name=f"{sweep.name} {key_of(told(about['fixed']), about['base'])} {' '.join(about['objective'])}",
         storage=JournalStorage(JournalFileBackend(str(sweep.journal))),
         directions=[OBJECTIVES[name].direction for name in about["objective"]],
         pruner=pruner(about["sweeper"].get("pruner")),
@@ -157,7 +164,7 @@ def pruner(name: str | None) -> optuna.pruners.BasePruner:
 
 def count(study: optuna.Study) -> int:
     """Trials that are finished or pruned."""
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+    return len(study.get_trials(deepcopy=False, states=ENDED))
 
 
 def queue_again(study: optuna.Study) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from lookalike import fingerprint as fingerprints
 from lookalike import views
 from lookalike.core.config import ROOT, Config, Paths, Section, Tracking, check
 from lookalike.core.errors import UserError
@@ -31,6 +32,9 @@ STAGES = ("train", "sample", "evaluate")
 
 OWN = ("objective", "sweep")
 """Keys of a sweep's configuration that no stage has."""
+
+fingerprints.imports = functools.cache(fingerprints.imports)  # type: ignore[assignment]
+"""Every training asks which files its code is made of: to read them once in a process saves it most of the answer."""
 
 SILENT = ("sweep.", "objective=", "hydra", "tracking")
 """How overrides begin that can't change a trial."""
@@ -73,6 +77,8 @@ def carry_out(sweep: Sweep, config: Config, overrides: list[str], asked: Record)
     about = sweep.read()
     with trial.held():
         old = sweep.state(found["fingerprint"]) or {}
+        if old.get("given_up") == about["session"] and not trial.record.is_file():
+            return old
         state = old | {
             "fingerprint": found["fingerprint"],
             "overrides": overrides,

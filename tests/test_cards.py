@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,18 +133,26 @@ def test_what_is_missing_made_up_and_told_apart_is_said_with_what_real_data_scor
     ]
 
 
+def gap_of(
+    value: float, *, error: float = 0.01, chance: float = 0.01, short: Sequence[str] = (), furthest: str = "8"
+) -> dict[str, Any]:
+    """The entry of a class gap."""
+    return share(value, error) | {"class": furthest, "chance": chance, "short": list(short)}
+
+
 @pytest.mark.parametrize(
     ("gap", "sentences"),
     [
-        (share(0.3) | {"class": "1", "short": ["1", "7"]}, ["Short of classes 1, 7."]),
-        (share(0.3) | {"class": "8", "short": ["7"]},
+        (gap_of(0.3, short=["1", "7"], furthest="1"), ["Short of classes 1, 7."]),
+        (gap_of(0.3, short=["7"]),
          ["Short of class 7.", "Draws class 8 too often, by 30.0 ± 1.0 points."]),
-        (share(0.04) | {"class": "8", "short": []}, []),
-        (share(0.06, 0.05) | {"class": "8", "short": []}, []),
+        (gap_of(0.04), []),
+        (gap_of(0.06, error=0.05), []),
+        (gap_of(0.06, chance=0.035), []),
     ],
 )  # fmt: skip
 def test_classes_that_are_missed_or_too_common_are_named(gap: dict[str, Any], sentences: list[str]) -> None:
-    real = {"class_gap": share(0.01) | {"class": "0", "short": []}}
+    real = {"class_gap": gap_of(0.01, furthest="0")}
     assert mistakes(table_of(("gan", {"class_gap": gap}), real=real))["gan"] == sentences
 
 

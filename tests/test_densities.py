@@ -532,6 +532,6 @@ def test_a_mode_that_samples_lack_is_named_by_the_nearest_training_points(raws: 
     assert entries["class_gap"]["class"] == "3"
     assert entries["class_distance"]["counts"][3] == 0
     assert entries["class_distance"]["value"] == pytest.approx(1 / 8, abs=0.03)
-    assert entries["class_distance"]["classes_by"] == "the nearest training point"
+    assert entries["class_distance"]["classes_by"] == "vote of the 25 nearest training points"
     assert set(prepared.labels("test")[rows["missed_rows"]]) == {3}
     assert len(rows["made_up_rows"]) == 64

@@ -22,6 +22,7 @@ from lookalike.extractor import Extractor, save_identity, save_training, trainin
 from lookalike.extractors.classifier import Classifier, load, shifted
 from lookalike.extractors.weights import digest
 from lookalike.features import extract, features_of
+from lookalike.metrics.classes import differences
 
 
 def classifier(domain: Domain) -> Classifier:
@@ -276,6 +277,34 @@ def test_values_that_share_a_grid_point_have_precision_and_coverage(
         assert scores[name]["settings"]["dequantized"]
     narrow = compare(domain.to_values(np.full((300, 1), 7)), Extractor(tmp_path, prepared))
     assert narrow["coverage"]["value"] < 0.2 < 0.9 < narrow["precision"]["value"]
+
+
+def test_classes_that_overlap_are_told_as_well_of_samples_as_of_people_who_round(
+    make_domain: Callable[..., Domain], tmp_path: Path
+) -> None:
+    """Samples between round numbers must not take the class of whoever did not round."""
+    domain = dataclasses.replace(make_domain(1, levels=400), labels=("left", "right"))
+    counts: dict[Split, int] = {"train": 600, "validation": 100, "test": 400}
+    off = []
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        values, labels = {}, {}
+        for split, count in counts.items():
+            labels[split] = generator.integers(0, 2, count, dtype=np.uint8)
+            x = generator.normal(170 + 30 * labels[split], 25)[:, None].clip(0, 399)
+            rounded = np.where(generator.random(x.shape) < 0.9, 10 * np.round(x / 10), x)
+            values[split] = domain.to_values(rounded.astype(np.int64))
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        write(Raw(domain=domain, values=values, labels=labels, expected={}), folder)
+        prepared = Prepared(folder)
+        save_identity(folder, prepared)
+        extractor = Extractor(folder, prepared)
+        samples = generator.normal(170 + 30 * generator.integers(0, 2, (5000, 1)), 25).clip(0, 399)
+        found = class_counts(domain.to_values(samples.round().astype(np.int64)), extractor)
+        off.append(differences(found, class_counts(extractor.stored("test"), extractor))[0])
+    assert abs(np.mean(off)) < 3 * np.std(off, ddof=1) / np.sqrt(20)
+    assert np.std(off, ddof=1) < 0.05
 
 
 def test_samples_of_one_class_are_as_far_off_as_the_others_are_common(folder: Path, prepared: Prepared) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lookalike.core.errors import UserError
 from lookalike.metrics import Score
-from lookalike.metrics.classes import class_distance, class_gap
+from lookalike.metrics.classes import class_distance, class_gap, differences, differences_error
 from lookalike.metrics.frechet import Moments, frechet, frechet_distance
 from lookalike.metrics.marginal import kolmogorov_smirnov, wasserstein_1
 
@@ -197,6 +197,13 @@ def test_the_error_of_two_classes_is_that_of_a_share() -> None:
         score = metric(counts, reference)
         assert score.value == pytest.approx(0.2)
         assert score.error == pytest.approx((0.7 * 0.3 / 1000) ** 0.5, rel=0.1)
+
+
+def test_the_error_of_a_share_s_difference_is_its_deviation_over_draws_of_both() -> None:
+    generator, shares = np.random.default_rng(0), [0.1, 0.3, 0.6]
+    pairs = [(generator.multinomial(500, shares), generator.multinomial(100, shares)) for _ in range(2000)]
+    deviation = np.std([differences(*pair) for pair in pairs], axis=0, ddof=1)
+    assert np.mean([differences_error(*pair) for pair in pairs], axis=0) == pytest.approx(deviation, rel=0.05)
 
 
 @pytest.mark.parametrize("metric", [class_distance, class_gap])

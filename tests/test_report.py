@@ -80,7 +80,7 @@ def distances(domain: Domain, value: float, samples: int) -> dict[str, Any]:
         return {
             "frechet_distance": {"value": value, "error": value / 30, **protocol, **more},
             "class_distance": {"value": value / 20, **classes, **counts},
-            "class_gap": {"value": value / 30, **classes, "class": "left", "short": ["right"]},
+            "class_gap": {"value": value / 30, **classes, "class": "left", "chance": 0.01, "short": ["right"]},
         }
     more = {"extractor": "values", "error_of": "samples, bootstrap of 200"}
     return {

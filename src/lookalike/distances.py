@@ -27,6 +27,9 @@ LEAST = 20
 NEIGHBOURS = 5
 """A point's ball reaches to this neighbour of its own set, for precision, recall, density and coverage."""
 
+VOTERS = 25
+"""Training points, at least, that say which class a vector is of."""
+
 A_CELL = 60
 """Test points that each cell of the data-copying test has on average at least."""
 
@@ -65,7 +68,7 @@ def compare_and_part(
     if extractor.is_identity:
         own = compare_vectors(features, reference, protocol=protocol)
         if extractor.prepared.domain.labels:
-            seen_by = protocol | {"classes_by": "the nearest training point"}
+            seen_by = protocol | {"classes_by": f"vote of the {VOTERS} nearest training points"}
             own |= compare_classes(features, reference, extractor=extractor, protocol=seen_by)
     else:
         own = compare_images(features, reference, extractor=extractor, protocol=protocol)
@@ -210,14 +213,16 @@ def compare_classes(
     """How the classes of samples are shared out, against the test images.
 
     Both are counted as the classifier sees them, from features `[N, D]` and `[M, D]`, rather than the test images by
-    their labels: what it takes for another class it does so on both sides. Of vectors the classifier is the nearest
-    training point.
+    their labels: what it takes for another class it does so on both sides. Of vectors the classifier is the vote of
+    the nearest training points. A class is short if that is beyond the chance of both draws, too.
     """
-    from lookalike.metrics.classes import BOOTSTRAPS, class_distance, class_gap, differences
+    from lookalike.metrics.classes import BOOTSTRAPS, class_distance, class_gap, differences, differences_error
 
     labels = extractor.prepared.domain.labels
     counts, expected = class_counts(features, extractor), class_counts(reference, extractor)
     shares = differences(counts, expected)
+    chance = differences_error(counts, expected)
+    lacking = (shares < -SHORT) & (shares < -2 * chance)
     protocol = {"unit": "share of the samples", **protocol}
     error_of = f"samples, bootstrap of {BOOTSTRAPS}"
     return {
@@ -233,26 +238,34 @@ def compare_classes(
             protocol,
             error_of=error_of,
             **{"class": labels[int(abs(shares).argmax())]},
-            short=[label for label, share in zip(labels, shares, strict=True) if share < -SHORT],
+            chance=float(chance[abs(shares).argmax()]),
+            short=[label for label, lack in zip(labels, lacking, strict=True) if lack],
         ),
     }
 
 
 def class_counts(features: NDArray[Any], extractor: Extractor) -> NDArray[np.int64]:
-    """How many of features `[N, D]` are taken for each class, by the extractor or the nearest neighbour."""
+    """How many of features `[N, D]` are taken for each class, by the extractor or the nearest training points."""
     seen = nearest_labels(features, extractor) if extractor.is_identity else class_logits(features, extractor).argmax(1)
     return np.bincount(seen, minlength=len(extractor.prepared.domain.labels))
 
 
 def nearest_labels(values: NDArray[Any], extractor: Extractor) -> NDArray[Any]:
-    """Class numbers of the training points nearest to values `[N, D]`."""
+    """Class numbers of values `[N, D]`: what most of the `VOTERS` nearest training points are.
+
+    Training points that are the same vote together: where people round to half inches, one of them is no neighbourhood.
+    """
     from scipy.spatial import KDTree
 
     training = extractor.training()
     labels = np.asarray(extractor.prepared.labels("train"))[training.rows]
-    # A balanced tree takes minutes where many points are the same.
-    tree = KDTree(training.points, balanced_tree=False, compact_nodes=False)
-    found: NDArray[Any] = labels[tree.query(values)[1]]
+    places, of = np.unique(training.points, axis=0, return_inverse=True)
+    votes = np.zeros((len(places), len(extractor.prepared.domain.labels)), dtype=np.int64)
+    np.add.at(votes, (of.ravel(), labels), 1)
+    nearest = KDTree(places).query(values, k=np.arange(1, min(VOTERS, len(places)) + 1))[1]
+    cast = votes[nearest].cumsum(axis=1)
+    last = (cast.sum(axis=2) >= min(VOTERS, len(labels))).argmax(axis=1)
+    found: NDArray[Any] = cast[np.arange(len(values)), last].argmax(axis=1)
     return found
 
 

@@ -26,6 +26,13 @@ def differences(counts: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.flo
     return difference
 
 
+def differences_error(counts: Counts, reference: Counts) -> NDArray[np.float64]:
+    """Standard errors of p - q `[C]`, where both counts `[C]` are draws."""
+    variances = [n / n.sum() * (1 - n / n.sum()) / n.sum() for n in (counts, reference)]
+    error: NDArray[np.float64] = np.sqrt(variances[0] + variances[1])
+    return error
+
+
 def class_distance(counts: Counts, reference: Counts) -> Score:
     """The total variation between two histograms `[C]`, from 0 to 1."""
     return with_bootstrap_error(lambda drawn: 0.5 * np.abs(differences(drawn, reference)).sum(axis=-1), counts)

@@ -84,7 +84,9 @@ def made_up(row: Row, real: Metrics) -> list[str]:
 def unevenly(row: Row, real: Metrics) -> list[str]:
     """The class that it draws too often, if that is what is furthest off."""
     gap = row.metrics.get("class_gap")
-    if gap is None or gap["class"] in gap["short"] or gap["value"] <= TOO_OFTEN or not less(real["class_gap"], gap):
+    if gap is None or gap["class"] in gap["short"] or gap["value"] <= max(TOO_OFTEN, 2 * gap["chance"]):
+        return []
+    if not less(real["class_gap"], gap):
         return []
     return [f"Draws class {gap['class']} too often, by {points(gap)}."]
 

@@ -29,14 +29,11 @@ class Remembered:
         key = key_of(told(list(overrides)), self.about["base"])
         if searched and key in self.pruned:
             state = self.pruned[key] | {"session": self.about["session"]}
-            self.sweep.put(state)
-            tell(state, self.about)
-            return state
-        state = self.done.get(key)
-        if state is None or not (record := self.sweep.trial(state["fingerprint"]).record).is_file():
+        elif key in self.done and (record := self.sweep.trial(self.done[key]["fingerprint"]).record).is_file():
+            wanted = [OBJECTIVES[name] for name in self.about["objective"]]
+            state = self.done[key] | {"session": self.about["session"], "values": values_of(read(record), wanted)}
+        else:
             return None
-        wanted = [OBJECTIVES[name] for name in self.about["objective"]]
-        state = state | {"session": self.about["session"], "values": values_of(read(record), wanted)}
         self.sweep.put(state)
         tell(state, self.about)
         return state

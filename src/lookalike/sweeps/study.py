@@ -50,8 +50,8 @@ def search(overrides: Sequence[Override], *, folder: str, launcher: Any, **setti
     sweep = Sweep(Path(folder))
     remembered = Remembered(folder)
     study = open_study(sweep)
-    for trial in study.get_trials(deepcopy=False, states=ENDED):
-        remembered.tell(told_to(trial, fixed), searched=True)
+    for ended in study.get_trials(deepcopy=False, states=ENDED):
+        remembered.tell(told_to(ended, fixed), searched=True)
     queue_again(study)
     failed = 0
     while (missing := settings["n_trials"] - count(study) - failed) > 0:

@@ -33,7 +33,7 @@ STAGES = ("train", "sample", "evaluate")
 OWN = ("objective", "sweep")
 """Keys of a sweep's configuration that no stage has."""
 
-fingerprints.imports = functools.cache(fingerprints.imports)  # type: ignore[assignment]
+fingerprints.imports = functools.cache(fingerprints.imports)
 """Every training asks which files its code is made of: to read them once in a process saves it most of the answer."""
 
 SILENT = ("sweep.", "objective=", "hydra", "tracking")

@@ -1,6 +1,6 @@
 """Do p-values and errors mean what they say: repeats on a known distribution.
 
-    python benchmarks/calibration.py [--repeats 200] [--rows 200] [--features 4]
+    python benchmarks/calibration.py [--repeats 200] [--rows 200] [--features 4] [--figure docs/calibration.png]
 
 Two sets of one Gaussian, drawn anew each time: p-values are uniform if the Kolmogorov-Smirnov test of them against the
 uniform law has a p-value that is not small, and 5 % of them lie below 0.05. A shifted Gaussian against one fixed
@@ -10,9 +10,12 @@ against a reference of 200,000, is asked for the distance in closed form. Prints
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from scipy.stats import kstest
 
 from lookalike.metrics import Score
@@ -24,8 +27,27 @@ from lookalike.metrics.frechet import frechet_distances
 from lookalike.metrics.kernel import kernel_distance
 from lookalike.metrics.sliced import sliced_wasserstein
 from lookalike.metrics.support import Support, support
+from lookalike.report.style import BAR, COLOURS, MODEL, MUTED, RULE, SAMPLES, styled
 
 SHIFT = 0.5
+
+
+def draw_figure(p_values: dict[str, NDArray[Any]], held: dict[str, float], path: Path) -> None:
+    """How often a p-value is below each level, which should be as often as the level; how many intervals hold."""
+    with styled(text="path"):
+        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        left.plot([0, 1], [0, 1], color=COLOURS["data"][0], linewidth=3)
+        for colour, (name, found) in zip((MODEL, SAMPLES, BAR, "#cc79a7", "#a07800"), p_values.items(), strict=True):
+            left.ecdf(found, color=colour, label=name, linewidth=1.2)
+        left.set(title="p-values of one distribution against itself", xlabel="level", ylabel="share of p-values below")
+        left.legend(loc="lower right")
+        right.axvspan(90, 99, color=RULE, alpha=0.5, linewidth=0)
+        right.plot([100 * share for share in held.values()], list(held), "o", color=MODEL, markersize=5)
+        right.axvline(95, color=MUTED, linewidth=0.8)
+        right.invert_yaxis()
+        right.set(title="95 % intervals that hold the truth", xlabel="percent of the repeats", xlim=(80, 100.5))
+        figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def main() -> None:
@@ -33,6 +55,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--features", type=int, default=4)
+    parser.add_argument("--figure", type=Path, help="draw what was found, too")
     a = parser.parse_args()
     shape = (a.rows, a.features)
 
@@ -49,8 +72,9 @@ def main() -> None:
     }
     print(f"{a.repeats} repeats of {a.rows} rows of {a.features} features\n")
     print("| p-values | below 0.05 | uniform: p |\n| --- | ---: | ---: |")
+    p_values: dict[str, NDArray[Any]] = {}
     for name, test in tests.items():
-        found = np.array([test(draw(2 * i), draw(2 * i + 1)).p_value for i in range(a.repeats)])
+        p_values[name] = found = np.array([test(draw(2 * i), draw(2 * i + 1)).p_value for i in range(a.repeats)])
         print(f"| {name} | {np.mean(found < 0.05):.1%} | {kstest(found, 'uniform').pvalue:.2f} |", flush=True)
 
     reference = draw(10**6 + 1)
@@ -71,10 +95,13 @@ def main() -> None:
     scores["frechet_distance_infinite"] = [frechet_distances(draw(i) + SHIFT, large).infinite for i in range(a.repeats)]
     truths["frechet_distance_infinite"] = SHIFT**2 * a.features
     print("\n| intervals | truth | hold it | mean error | deviation |\n| --- | ---: | ---: | ---: | ---: |")
+    held: dict[str, float] = {}
     for name, repeated in scores.items():
         values, errors = np.array(repeated).T
-        held = np.mean(np.abs(values - truths[name]) < 1.96 * errors)
-        print(f"| {name} | {truths[name]:.4g} | {held:.1%} | {errors.mean():.2g} | {values.std(ddof=1):.2g} |")
+        held[name] = float(np.mean(np.abs(values - truths[name]) < 1.96 * errors))
+        print(f"| {name} | {truths[name]:.4g} | {held[name]:.1%} | {errors.mean():.2g} | {values.std(ddof=1):.2g} |")
+    if a.figure:
+        draw_figure(p_values, held, a.figure)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Which metric sees which damage: held-out data damaged by known amounts and scored as a model's samples would be.
 
-    python benchmarks/damage.py [--artifacts artifacts/mnist] [--rows 2000]
+    python benchmarks/damage.py [--artifacts artifacts/mnist] [--rows 2000] [--figure docs/damage.png]
 
 With prepared MNIST and its features: validation images against test images. Without: 16-dimensional draws of a mixture
 of ten Gaussians. A metric sees a damage from the least amount at which its value is worse than that of none by two
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
@@ -29,6 +30,7 @@ from lookalike.metrics.frechet import frechet_distances
 from lookalike.metrics.kernel import kernel_distance
 from lookalike.metrics.sliced import sliced_wasserstein
 from lookalike.metrics.support import support
+from lookalike.report.style import COLOURS, MUTED, RULE, styled
 
 Array = NDArray[Any]
 Scores = dict[str, tuple[float, float]]
@@ -102,22 +104,57 @@ def score(x: Array, reference: Array, training: Array, values: Array, training_v
     return {name: (one[0], one[1]) for name, one in found.items()}
 
 
+def worse_by(metric: str, scores: list[tuple[float, float]]) -> tuple[Array, Array]:
+    """By how much every amount of damage is worse than none, and the standard error of that `[amounts]`."""
+    values, errors = np.array(scores).T
+    worse = values[0] - values if metric in BETTER_HIGH else values - values[0]
+    return worse, np.hypot(errors, errors[0]).clip(1e-12)
+
+
 def mark(metric: str, scores: list[tuple[float, float]]) -> str:
     """Yes: monotone, and seen at the least amount; the first amount that is seen; or whether it looks better."""
-    values, errors = np.array(scores).T
-    worse = (values[0] - values if metric in BETTER_HIGH else values - values[0]) / np.hypot(errors, errors[0]).clip(
-        1e-12
-    )
+    difference, errors = worse_by(metric, scores)
+    worse = difference / errors
     if (worse[1:] > 2).any() and worse[-1] > 2:
-        falling = "" if (np.diff(worse * np.hypot(errors, errors[0])) > -errors[1:]).all() else ", not monotone"
+        falling = "" if (np.diff(difference) > -np.array(scores)[1:, 1]).all() else ", not monotone"
         return f"from {AMOUNTS[int((worse > 2).argmax())]:g}{falling}"
     return "looks better" if worse[-1] < -2 else "no"
+
+
+LINES = (COLOURS["model"][0], COLOURS["samples"][0], COLOURS["bar"][0], "#cc79a7", "#a07800")
+
+
+def draw(found: dict[str, dict[str, list[tuple[float, float]]]], path: Path) -> None:
+    """A panel a metric, a line a damage: standard errors by which it is worse than none, in [-2, 2] not seen."""
+    metrics = list(next(iter(found.values())))
+    with styled(text="path"):
+        figure = Figure(figsize=(10, 1.9 * -(-(len(metrics) + 1) // 5)), layout="constrained")
+        panels = figure.subplots(-(-(len(metrics) + 1) // 5), 5, sharex=True, sharey=True).flat
+        for metric, axes in zip(metrics, panels, strict=False):
+            axes.axhspan(-2, 2, color=RULE, alpha=0.4, linewidth=0)
+            for colour, (damage, scores) in zip(LINES, found.items(), strict=False):
+                difference, errors = worse_by(metric, scores[metric])
+                places = range(len(AMOUNTS))
+                axes.plot(places, difference / errors, color=colour, marker="o", markersize=3, label=damage)
+            axes.set(title=metric, yscale="symlog", ylim=(-300, 300), yticks=[-100, -10, 0, 10, 100])
+            axes.set_xticks(range(len(AMOUNTS)), [f"{amount:g}" for amount in AMOUNTS])
+            axes.set_yscale("symlog", linthresh=2)
+            axes.tick_params(labelbottom=True)
+        rest = list(panels)
+        for axes in rest:
+            axes.axis("off")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        rest[0].legend(handles, labels, loc="center", title="damage", title_fontproperties={"size": 8})
+        figure.supylabel("worse than undamaged, in standard errors", color=MUTED, size=8)
+        figure.supxlabel("amount of damage", color=MUTED, size=8)
+        figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Which metric sees which damage.")
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts/mnist"))
     parser.add_argument("--rows", type=int, default=2000, help="samples, reference; five times as much training data")
+    parser.add_argument("--figure", type=Path, help="draw what was found, too")
     a = parser.parse_args()
     damages = dict(DAMAGES)
     if (a.artifacts / "features/extractor/extractor.json").is_file():
@@ -131,7 +168,7 @@ def main() -> None:
         def features(values: Array) -> Array:
             return features_of(extractor, values, batch_size=500)
 
-        title = f"{prepared.domain.name}, features of {extractor.record['name']}"
+        title = f"{prepared.domain.name}, features of {extractor.record['name']} {extractor.record['digest']}"
     else:
         generator = np.random.default_rng(2)
         (x, labels), (reference, _) = mixture(generator, a.rows), mixture(generator, a.rows)
@@ -142,7 +179,7 @@ def main() -> None:
             return values
 
         title = "a mixture of ten Gaussians, values"
-    seen: dict[str, list[str]] = {}
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
     targets = features(reference), features(training)
     for damage, apply in damages.items():
         damaged = [apply(x, labels, training, amount) for amount in AMOUNTS]
@@ -150,11 +187,13 @@ def main() -> None:
         print(f"\n| {damage} | {' | '.join(map(str, AMOUNTS))} |\n| --- |{' ---: |' * len(AMOUNTS)}")
         for metric in scores[0]:
             numbers = [one[metric] for one in scores]
+            found.setdefault(damage, {})[metric] = numbers
             print(f"| {metric} | {' | '.join(f'{value:.3g} ± {error:.1g}' for value, error in numbers)} |", flush=True)
-            seen.setdefault(metric, []).append(mark(metric, numbers))
     print(f"\n{title}; {a.rows} samples\n\n| metric | {' | '.join(damages)} |\n| --- |{' --- |' * len(damages)}")
-    for metric, marks in seen.items():
-        print(f"| {metric} | {' | '.join(marks)} |")
+    for metric in next(iter(found.values())):
+        print(f"| {metric} | {' | '.join(mark(metric, scores[metric]) for scores in found.values())} |")
+    if a.figure:
+        draw(found, a.figure)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from mlflow import MlflowClient
 from PIL import Image
 
 WAIT_SECONDS = 60.0

@@ -630,6 +630,32 @@ def test_a_damaged_file_is_named(copy: Path, name: str) -> None:
         read_tables(copy, LISTED)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("loss_train.csv", "loss\n1.0\n", "no column step"),
+        ("loss_train.csv", "step,loss\n1,2.0\n2\n", "something else than a number"),
+        ("loss_validation.csv", "step,loss\n1,two\n", "something else than a number"),
+    ],
+)
+def test_a_curve_that_is_no_curve_is_named(copy: Path, name: str, content: str, problem: str) -> None:
+    (copy / "heights" / "vae" / "train" / name).write_text(content)
+    with pytest.raises(UserError, match=f"damaged: .*{name} .*{problem}"):
+        read_tables(copy, LISTED)
+
+
+@pytest.mark.parametrize(
+    ("name", "array"), [("sample/samples.npz", "samples"), ("evaluate/details.npz", "log_likelihood_test")]
+)
+def test_an_archive_without_an_array_is_named(copy: Path, name: str, array: str) -> None:
+    path = copy / "heights" / "vae" / name
+    with np.load(path) as archive:
+        others = {key: archive[key] for key in archive.files if key != array}
+    np.savez(path, **others)
+    with pytest.raises(UserError, match=f"damaged: .*{name} .*no array {array}"):
+        read_tables(copy, LISTED)
+
+
 @pytest.mark.parametrize("content", ["data: []\nmodels: [a]", "models: [a]", "data: heights\nmodels: [a]", "- a", "{"])
 def test_a_pipeline_file_without_its_lists_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "pipeline.yaml").write_text(content)

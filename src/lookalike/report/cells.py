@@ -159,7 +159,7 @@ def read_table(folder: Path, models: list[str], *, seeds: list[int]) -> Table:
         real=Row(
             model=REAL,
             metrics=read_scores(folder / REAL / "metrics.json"),
-            samples=read_arrays(folder / REAL / "samples.npz")["samples"],
+            samples=read_arrays(folder / REAL / "samples.npz", ("samples",))["samples"],
             costs={},
             arrays=read_arrays(folder / REAL / "details.npz"),
             versions=read_versions(folder / REAL / "metrics.json"),
@@ -191,11 +191,11 @@ def read_family(folder: Path, *, seeds: list[int]) -> Row:
     return Row(
         model=folder.name,
         metrics=over_seeds(scores, others, own=own_seed(record)),
-        samples=read_arrays(folder / "sample" / "samples.npz")["samples"],
+        samples=read_arrays(folder / "sample" / "samples.npz", ("samples",))["samples"],
         costs=costs,
         record=record,
         curves={split: curve for split, curve in curves.items() if curve},
-        arrays=read_arrays(evaluate / "details.npz"),
+        arrays=read_arrays(evaluate / "details.npz", details_of(scores)),
         versions=read_versions(evaluate / "metrics.json"),
     )
 
@@ -298,12 +298,23 @@ def read_json(path: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
     return read_record(path, remedy="Delete it and run its stage again", keys=keys)
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def details_of(scores: dict[str, Entry]) -> tuple[str, ...]:
+    """Names of the arrays that belong to a cell's likelihood."""
+    if (likelihood := scores.get("bits_per_dim")) is None:
+        return ()
+    return (f"rows_{(split := likelihood.get('split', 'test'))}", f"log_likelihood_{split}")
+
+
+def read_arrays(path: Path, names: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
+    """The arrays of an archive, in which some names must be."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"damaged: {path} ({error}). Delete it and run its stage again") from None
+        raise damaged(path, str(error)) from None
+    if missing := [name for name in names if name not in arrays]:
+        raise damaged(path, f"no array {missing[0]}")
+    return arrays
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
@@ -311,7 +322,17 @@ def read_curves(path: Path) -> dict[str, Curve]:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = [name for name in (rows[0] if rows else ()) if name != "step"]
-    return {
-        name: np.array([(float(row["step"]), float(row[name])) for row in rows])
-        for name in (["loss"] if "loss" in names else names)
-    }
+    try:
+        return {
+            name: np.array([(float(row["step"]), float(row[name])) for row in rows])
+            for name in (["loss"] if "loss" in names else names)
+        }
+    except KeyError:
+        raise damaged(path, "no column step") from None
+    except (TypeError, ValueError):  # a line that was cut off, or a word
+        raise damaged(path, "a line has something else than a number in every column") from None
+
+
+def damaged(path: Path, problem: str) -> UserError:
+    """The error of a file that a stage can't have left like this."""
+    return UserError(f"damaged: {path} ({problem}). Delete it and run its stage again")

@@ -11,6 +11,7 @@ from torch import Tensor
 from lookalike.core.domain import Domain
 from lookalike.core.likelihood import LogisticMixture
 from lookalike.models import autoregressive
+from lookalike.networks import pixels
 from lookalike.networks.causal import CausalConv, CausalMixer, CausalResidual, Sequential
 
 IMAGES = [(1, 6, 6), (1, 7, 5), (3, 4, 3)]
@@ -97,7 +98,8 @@ def test_the_sampler_draws_from_the_distributions_that_score(
             log_probs.append(self.log_prob(value)[:, len(log_probs) % value.shape[1]])
             return value
 
-    monkeypatch.setattr(autoregressive, "LogisticMixture", Given)
+    for module in (autoregressive, pixels):
+        monkeypatch.setattr(module, "LogisticMixture", Given)
     assert torch.equal(model.sample(3), x)
     expected = model.log_probs(x)[:, torch.tensor([place is not None for place in order])]
     torch.testing.assert_close(torch.stack(log_probs, dim=1), expected, atol=1e-3, rtol=1e-4)

@@ -250,7 +250,7 @@ def marginal(model: Any, x: Tensor) -> Tensor:
     log_prior = -0.5 * z[:, 0].double() ** 2 - 0.5 * math.log(2 * math.pi) + math.log(16 / 1600)
     rows = []
     for row in x:
-        log_conditional = model.decode(z).log_prob(row.expand(len(z), -1)).flatten(1).double().sum(dim=1)
+        log_conditional = model.log_conditional(row.expand(len(z), -1), z)
         rows.append(torch.logsumexp(log_conditional + log_prior, dim=0))
     return torch.stack(rows)
 

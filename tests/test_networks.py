@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lookalike.core.errors import UserError
-from lookalike.networks.conv import Decoder, Encoder
+from lookalike.networks.conv import Decoder, Encoder, as_pixels
 from lookalike.networks.embeddings import FourierTime
 from lookalike.networks.mlp import MLP, TimeMLP
 from lookalike.networks.ode import FIXED, Solver, check_solver, integrate
@@ -50,7 +50,7 @@ def test_rows_of_a_batch_do_not_see_each_other(shape: tuple[int, int, int]) -> N
     torch.manual_seed(0)
     x, t = torch.randn(5, *shape), torch.rand(5)
     encoder = Encoder(shape=shape, widths=[16, 24], depth=1, features=6)
-    decoder = Decoder(features=6, shape=shape, out_channels=3, widths=[16, 24], depth=1)
+    decoder = Decoder(features=6, shape=shape, outputs=12, widths=[16, 24], depth=1)
     network = unet(shape)
     calls: list[Callable[[slice], Tensor]] = [
         lambda rows: network(x[rows], t[rows]),
@@ -68,9 +68,9 @@ def test_an_encoder_reads_all_pixels_and_a_decoder_writes_all(shape: tuple[int, 
     code = Encoder(shape=shape, widths=[16, 24], depth=1, features=6)(x)
     assert code.shape == (1, 6)
     assert (torch.autograd.grad(code.sum(), x)[0] != 0).all()
-    decoder = Decoder(features=6, shape=shape, out_channels=3, widths=[16, 24], depth=1)
+    decoder = Decoder(features=6, shape=shape, outputs=12, widths=[16, 24], depth=1)
     z = torch.randn(1, 6, requires_grad=True)
-    image = decoder(z)
+    image = as_pixels(decoder(z), *shape[1:])
     assert image.shape == (1, 3, *shape[1:])
     for pixel in image[0, 0].flatten():
         assert torch.autograd.grad(pixel, z, retain_graph=True)[0].abs().sum() > 0

@@ -28,6 +28,7 @@ from lookalike.core.ranges import PositiveInt, settings
 from lookalike.networks.causal import CausalConv, CausalMixer, CausalResidual, Sequential
 from lookalike.networks.classes import Classes, chosen, marginal, told
 from lookalike.networks.first import marginal_mixture
+from lookalike.networks.pixels import PixelBlocks
 
 
 @settings
@@ -65,32 +66,30 @@ class Autoregressive(nn.Module):
         self.classes = Classes(domain) if conditional else None
         classes = self.classes.count if self.classes is not None else 0
         self.is_image = domain.kind == "image"
-        self.block, self.features = domain.dimensions, 1
-        context = classes
-        hidden = vector["hidden"]
         if self.is_image:
-            channels, height, width = domain.shape
-            self.rows, self.columns = (height + 1) // 2, (width + 1) // 2
-            self.block, self.features, context, hidden = 4 * channels, 3, image["channels"], image["hidden"]
-            self.stem = CausalConv(inputs=self.block * self.features, outputs=context, rows=2, reach=2, itself=False)
-            self.before = nn.Linear(self.block * self.features, context, bias=False)
-            self.position = nn.Parameter(0.1 * torch.randn(self.rows, self.columns, context))
+            context = image["channels"]
+            self.pixels: Any = PixelBlocks(
+                domain=domain, components=components, context=context, hidden=image["hidden"]
+            )
+            grid = self.pixels.rows, self.pixels.columns
+            described = self.pixels.size * self.pixels.DESCRIBED
+            self.stem = CausalConv(inputs=described, outputs=context, rows=2, reach=2, itself=False)
+            self.before = nn.Linear(described, context, bias=False)
+            self.position = nn.Parameter(0.1 * torch.randn(*grid, context))
             self.near: Any = nn.ModuleList(CausalResidual(channels=context) for _ in range(image["depth"]))
             self.far: Any = nn.ModuleList(
-                CausalMixer(channels=context, places=self.rows * self.columns, width=image["mixed"])
+                CausalMixer(channels=context, places=grid[0] * grid[1], width=image["mixed"])
                 for _ in range(image["depth"])
             )
             # Where a class has its strokes is the first thing there is to know of it.
-            self.of_class = nn.Parameter(torch.zeros(classes, self.rows, self.columns, context)) if classes else None
-        places = (int(self.rows), int(self.columns)) if self.is_image else ()
-        self.first = nn.Parameter(torch.zeros(*places, self.block, 3 * components))
-        self.inside = Sequential(
-            context=context,
-            dimensions=self.block,
-            features=self.features,
-            hidden=hidden,
-            outputs=3 * components,
-        )
+            self.of_class = nn.Parameter(torch.zeros(classes, *grid, context)) if classes else None
+            self.first = nn.Parameter(torch.zeros(*grid, self.pixels.size, 3 * components))
+        else:
+            dimensions, hidden = domain.dimensions, vector["hidden"]
+            self.inside = Sequential(
+                context=classes, dimensions=dimensions, features=1, hidden=hidden, outputs=3 * components
+            )
+            self.first = nn.Parameter(torch.zeros(dimensions, 3 * components))
 
     def start(self, x: Tensor, labels: Tensor | None = None) -> None:
         """Begin with the mixture that each dimension has in the training set, whatever came before."""
@@ -101,34 +100,15 @@ class Autoregressive(nn.Module):
         logits, means, deviations = marginal_mixture(x, self.units, components=self.components - 2 * ends, ends=ends)
         # A logistic of scale s has the standard deviation π s / √3.
         first = torch.cat([logits, means, torch.log(deviations * 3**0.5 / math.pi)])
-        if self.is_image:
-            self.first.data.copy_(self.blocks(first)[0].permute(1, 2, 3, 0))
-        else:
-            self.first.data.copy_(first.T)
-        nn.init.zeros_(self.inside.outer)
-        nn.init.zeros_(self.inside.third)
+        self.first.data.copy_(self.pixels.split(first).permute(1, 2, 3, 0) if self.is_image else first.T)
+        inside = self.pixels.inside if self.is_image else self.inside
+        nn.init.zeros_(inside.outer)
+        nn.init.zeros_(inside.third)
 
-    def describe(self, x: Tensor) -> Tensor:
-        """What networks are told of grid points `[..., D]`: `[..., D, features]`.
-
-        Of a pixel the value and whether it is one of the ends, where most pixels are.
-        """
-        y: Tensor = self.units(x)
-        if not self.is_image:
-            return y[..., None]
-        return torch.stack([y, (x == 0).float(), (x == self.domain.levels - 1).float()], dim=-1)
-
-    def blocks(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images as blocks `[N, rows, columns, block]`, and which of their pixels are in the image."""
-        _, height, width = self.domain.shape
-        padding = (0, width % 2, 0, height % 2)
-        inside = functional.pixel_unshuffle(functional.pad(torch.ones_like(x[:1]), padding), 2)
-        blocks = functional.pixel_unshuffle(functional.pad(x, padding), 2)
-        return blocks.permute(0, 2, 3, 1).contiguous(), inside.permute(0, 2, 3, 1)
-
-    def context(self, described: Tensor, one_hot: Tensor | None) -> Tensor:
-        """What each block is told of those before it and of the class, `[N, rows, columns, channels]`, from
-        descriptions `[N, rows, columns, block * features]`."""
+    def context(self, blocks: Tensor, one_hot: Tensor | None) -> Tensor:
+        """What each block `[N, rows, columns, size]` is told of those before it and of the class, `[N, rows, columns,
+        channels]`."""
+        described = self.pixels.described(blocks)
         before = functional.pad(described.flatten(1, 2)[:, :-1], (0, 0, 1, 0)).view(described.shape)
         h: Tensor = self.stem(described) + self.before(before) + self.position
         if self.of_class is not None:
@@ -138,18 +118,15 @@ class Autoregressive(nn.Module):
         return h
 
     def log_probs(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """log p(x_d | x_<d) in nats, `[N, D]`, in the order that they come in; given the class where there are any."""
+        """log p(x_d | x_<d) in nats, a dimension each, in the order that they come in; given the class where there are
+        any. Pixels beyond the border of an image of an odd size count 0."""
         one_hot = told(self.classes, labels)
-        if not self.is_image:
-            parameters = self.inside(one_hot, self.describe(x).flatten(1)) + self.first
-            return LogisticMixture(parameters.transpose(1, 2), self.units).log_prob(x)
-        blocks, inside = self.blocks(x)
-        described = (self.describe(blocks) * inside[..., None]).flatten(3)
-        context = self.context(described, one_hot)
-        parameters = self.inside(context.flatten(0, 2), described.flatten(0, 2)).unflatten(0, context.shape[:3])
-        parameters = (parameters + self.first).flatten(0, 2)
-        log_prob = LogisticMixture(parameters.transpose(1, 2), self.units).log_prob(blocks.flatten(0, 2))
-        return log_prob.view(len(x), -1) * inside.reshape(1, -1)
+        if self.is_image:
+            blocks = self.pixels.split(x)
+            log_probs: Tensor = self.pixels.log_prob(self.context(blocks, one_hot), blocks, self.first)
+            return log_probs
+        parameters = self.inside(one_hot, self.units(x)) + self.first
+        return LogisticMixture(parameters.transpose(1, 2), self.units).log_prob(x)
 
     def losses(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """The negative log-likelihood in nats a dimension."""
@@ -162,46 +139,38 @@ class Autoregressive(nn.Module):
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
         """Grid points `[n, *shape]`, int64, one dimension after the other."""
         one_hot = told(self.classes, chosen(self.classes, labels, n))
-        if not self.is_image:
-            return self.fill(one_hot, self.first, torch.ones(self.block), n)
-        return self.sample_images(n, one_hot)
+        return self.sample_images(n, one_hot) if self.is_image else self.sample_vectors(n, one_hot)
 
-    def fill(self, context: Tensor | None, first: Tensor, inside: Tensor, n: int) -> Tensor:
-        """The dimensions of a block `[n, block]`, given its context `[n, channels]` and first parameters `[block, 3 *
-        components]`; 0 where not `inside`."""
-        device = self.units.scale.device
-        x = torch.zeros(n, self.block, dtype=torch.int64, device=device)
-        described = torch.zeros(n, self.block * self.features, device=device)
-        for d in range(self.block):
-            if not inside[d]:
-                continue
-            parameters = (self.inside.at(context, described, d) + first[d])[:, :, None].expand(-1, -1, self.block)
-            x[:, d] = LogisticMixture(parameters, self.units).sample()[:, d]
-            described.view(n, self.block, self.features)[:, d] = self.describe(x)[:, d]
+    def sample_vectors(self, n: int, one_hot: Tensor | None) -> Tensor:
+        """Dimension after dimension."""
+        x = torch.zeros(n, self.domain.dimensions, dtype=torch.int64, device=self.units.scale.device)
+        for d in range(self.domain.dimensions):
+            # Every dimension is drawn, from parameters of the one that counts.
+            parameters = (self.inside.at(one_hot, self.units(x), d) + self.first[d])[:, :, None]
+            x[:, d] = LogisticMixture(parameters.expand(-1, -1, len(self.first)), self.units).sample()[:, d]
         return x
 
     def sample_images(self, n: int, one_hot: Tensor | None) -> Tensor:
         """Block after block, with all that earlier blocks computed kept."""
-        device = self.units.scale.device
-        _, inside = self.blocks(torch.zeros(1, *self.domain.shape, device=device))
-        start = torch.zeros(n, device=device)
-        size = int(self.rows), int(self.columns)
+        pixels = self.pixels
+        start = torch.zeros(n, device=self.units.scale.device)
+        counted = pixels.counted()
+        size = counted.shape[:2]
         seen = self.stem.buffer(start, *size)
         near_seen = [near.conv.buffer(start, *size) for near in self.near]
-        far_seen = [torch.zeros(n, int(far.places * far.width), device=device) for far in self.far]
-        blocks = torch.zeros(n, *size, self.block, dtype=torch.int64, device=device)
-        before = torch.zeros(n, self.block * self.features, device=device)
+        far_seen = [start.new_zeros(n, far.places * far.width) for far in self.far]
+        blocks = torch.zeros(n, *counted.shape, dtype=torch.int64, device=start.device)
+        before = start.new_zeros(n, pixels.size * pixels.DESCRIBED)
         of_class = None if self.of_class is None else torch.tensordot(one_hot, self.of_class, dims=1)
-        for place in range(self.rows * self.columns):
-            i, j = divmod(place, self.columns)
+        for place in range(size.numel()):
+            i, j = divmod(place, size[1])
             h = self.stem.at(seen, i, j) + self.before(before) + self.position[i, j]
             if of_class is not None:
                 h = h + of_class[:, i, j]
             for near, far, near_buffer, far_buffer in zip(self.near, self.far, near_seen, far_seen, strict=True):
                 h = far.at(far_buffer, near.at(near_buffer, h, i, j), place)
-            x = self.fill(h, self.first[i, j], inside[0, i, j], n)
-            blocks[:, i, j] = x
-            before = (self.describe(x) * inside[0, i, j][:, None]).flatten(1)
+            blocks[:, i, j] = pixels.fill(h, counted[i, j][None], self.first[i, j])
+            before = (pixels.describe(blocks[:, i, j]) * counted[i, j, :, None]).flatten(1)
             self.stem.put(seen, before, i, j)
-        _, height, width = self.domain.shape
-        return functional.pixel_shuffle(blocks.permute(0, 3, 1, 2), 2)[:, :, :height, :width]
+        images: Tensor = pixels.join(blocks)
+        return images

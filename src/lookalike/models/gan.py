@@ -24,7 +24,7 @@ from lookalike.core.domain import Domain
 from lookalike.core.likelihood import Kind, WorkingUnits
 from lookalike.core.ranges import PositiveFloat, PositiveInt, Widths, settings
 from lookalike.networks.classes import Classes, chosen, told
-from lookalike.networks.conv import Decoder, Encoder
+from lookalike.networks.conv import Decoder, Encoder, as_pixels
 from lookalike.networks.mlp import MLP
 
 
@@ -71,7 +71,7 @@ class GAN(nn.Module):
         if domain.kind == "image":
             self.latent = image["latent"]
             size: Any = {"shape": domain.shape, "widths": image["widths"], "depth": image["depth"]}
-            self.generator = Decoder(features=self.latent + classes, out_channels=domain.shape[0], **size)
+            self.generator = Decoder(features=self.latent + classes, outputs=4 * domain.shape[0], **size)
             trunk: nn.Module = Encoder(features=self.FEATURES, **size)
         else:
             self.latent, hidden = vector["latent"], vector["hidden"]
@@ -92,8 +92,9 @@ class GAN(nn.Module):
         z = torch.randn(n, self.latent, device=self.units.scale.device)
         one_hot = told(self.classes, labels)
         out: Tensor = self.generator(z if one_hot is None else torch.cat([z, one_hot], dim=1))
-        out = out.view(n, *self.domain.shape)
-        return torch.tanh(out) * 1.01 if self.domain.kind == "image" else out
+        if self.domain.kind == "image":
+            return torch.tanh(as_pixels(out, *self.domain.shape[1:])) * 1.01
+        return out.view(n, *self.domain.shape)
 
     def judge(self, y: Tensor, labels: Tensor | None, *, frozen: bool = False) -> Tensor:
         """How real points `[N, *shape]` look, given their classes, if any; with `frozen` no gradient reaches the

@@ -36,20 +36,17 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Codes `[N, features]` to images `[N, out_channels, H, W]`."""
+    """Codes `[N, features]` to what blocks of 2x2 pixels are told, `[N, outputs, rows, columns]`."""
 
-    def __init__(
-        self, *, features: int, shape: tuple[int, ...], out_channels: int, widths: list[int], depth: int
-    ) -> None:
+    def __init__(self, *, features: int, shape: tuple[int, ...], outputs: int, widths: list[int], depth: int) -> None:
         super().__init__()
-        _, self.height, self.width = shape
-        self.finer, self.coarser = reduced(self.height, self.width)
+        self.finer, self.coarser = reduced(*shape[1:])
         fine, coarse = widths
         self.stem = nn.Linear(features, coarse * self.coarser[0] * self.coarser[1])
         self.coarse = nn.ModuleList(Residual(channels=coarse, condition=None) for _ in range(depth))
         self.grow = nn.Conv2d(coarse, 4 * fine, 1)
         self.fine = nn.ModuleList(Residual(channels=fine, condition=None) for _ in range(depth))
-        self.head = nn.Sequential(nn.GroupNorm(8, fine), nn.SiLU(), nn.Conv2d(fine, 4 * out_channels, 3, padding=1))
+        self.head = nn.Sequential(nn.GroupNorm(8, fine), nn.SiLU(), nn.Conv2d(fine, outputs, 3, padding=1))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, code: Tensor) -> Tensor:
@@ -60,4 +57,10 @@ class Decoder(nn.Module):
         h = h.contiguous(memory_format=torch.channels_last)
         for block in self.fine:
             h = block(h, None)
-        return functional.pixel_shuffle(self.head(h), 2)[:, :, : self.height, : self.width]
+        out: Tensor = self.head(h)
+        return out
+
+
+def as_pixels(blocks: Tensor, height: int, width: int) -> Tensor:
+    """Blocks `[N, 4 * channels, rows, columns]` as images `[N, channels, height, width]`."""
+    return functional.pixel_shuffle(blocks, 2)[:, :, :height, :width]

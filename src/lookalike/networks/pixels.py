@@ -68,8 +68,10 @@ class PixelBlocks(nn.Module):
         parameters = self.inside(context.flatten(0, 2), self.described(blocks).flatten(0, 2))
         if first is not None:
             parameters = (parameters.unflatten(0, blocks.shape[:3]) + first).flatten(0, 2)
-        log_prob = LogisticMixture(parameters.transpose(1, 2), self.units).log_prob(blocks.flatten(0, 2))
-        return log_prob.view(len(blocks), -1) * self.counted().flatten()
+        # All pixels as one long row a parameter, which is how a CPU likes sums over components.
+        rows = parameters.permute(2, 1, 0).reshape(1, parameters.shape[2], -1)
+        log_prob = LogisticMixture(rows, self.units).log_prob(blocks.flatten(0, 2).T.reshape(1, -1))
+        return log_prob.view(self.size, len(blocks), -1).permute(1, 2, 0).flatten(1) * self.counted().flatten()
 
     def fill(self, context: Tensor, counted: Tensor, first: Tensor | None = None) -> Tensor:
         """Draws the pixels of blocks `[B, size]`, given their contexts `[B, context]`.

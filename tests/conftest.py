@@ -13,7 +13,7 @@ from lookalike.core.config import ROOT, Config, compose
 from lookalike.core.domain import Domain
 from lookalike.models.build import build
 
-ALIKE = {"test_fingerprint": "smoke", "test_pipeline": "smoke"}
+ALIKE = {"test_fingerprint": "smoke", "test_mlflow_ui": "smoke", "test_pipeline": "smoke"}
 """Files that need the same run of a whole pipeline, and what is made of it: they go to one process."""
 
 LONG = ("smoke", "test_tracking", "test_sweep_command", "test_servers", "test_registry", "test_distributed")

@@ -1,17 +1,14 @@
 """MLflow servers over HTTP, on SQLite and on PostgreSQL, and what happens when they are late, die and come back."""
 
-import contextlib
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +17,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from server_helpers import PATIENCE, Server, environment, eventually, free_port
 
 from lookalike import views
 from lookalike.core.config import ROOT, compose
@@ -30,7 +28,6 @@ from lookalike.tracking.mlflow_sweep import MlflowSweep
 pytest_plugins = ["pipeline_fixtures"]
 
 Done = subprocess.CompletedProcess[str]
-PATIENCE = 600.0
 
 
 @pytest.fixture(autouse=True)
@@ -38,81 +35,6 @@ def _no_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with mock.patch.dict(os.environ, environment(), clear=True):  # MLflow sets variables itself
         monkeypatch.setattr(views, "WAIT_SECONDS", PATIENCE)  # a machine that tests share can be very slow
         yield
-
-
-def environment(**more: str) -> dict[str, str]:
-    """Variables that name no tracking server from outside."""
-    outside = ("MLFLOW_", "WANDB_", "DVC_", "PYTEST_")
-    return {k: v for k, v in os.environ.items() if not k.startswith(outside)} | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        **more,
-    }
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def eventually(found: Callable[[], object], problem: Callable[[], str] = lambda: "it never happened") -> None:
-    """Wait for something that another process does."""
-    deadline = time.monotonic() + PATIENCE
-    while not found():
-        assert time.monotonic() < deadline, problem()
-        time.sleep(0.05)
-
-
-class Server:
-    """`mlflow server` on a free port of the loopback, with its runs in a database."""
-
-    def __init__(self, folder: Path, database: str) -> None:
-        self.folder, self.database, self.port = folder, database, free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.log = folder / "server.log"
-        self.start()
-
-    def start(self) -> None:
-        """Start it, again where it was, and wait until it answers."""
-        places = ["--backend-store-uri", self.database, "--artifacts-destination", str(self.folder / "artifacts")]
-        listen = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", *places, *listen],
-                env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        try:
-            eventually(self.answers, self.log.read_text)
-        except BaseException:
-            self.send(signal.SIGKILL)
-            raise
-
-    def answers(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=PATIENCE) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    def send(self, number: int) -> None:
-        """A signal to all of its processes; it is waited for where that ends them."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
-        if number in (signal.SIGTERM, signal.SIGKILL):
-            self.process.wait(PATIENCE)
-
-    def stop(self) -> None:
-        try:
-            self.send(signal.SIGTERM)
-        finally:
-            self.send(signal.SIGKILL)
 
 
 class Postgres:

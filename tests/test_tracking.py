@@ -489,3 +489,16 @@ def test_a_stage_does_not_import_what_its_recorder_needs() -> None:
     code = "import sys, lookalike.views; print({'mlflow', 'wandb', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_what_messages_call_a_store_has_no_password_and_nothing_that_was_added(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from lookalike.tracking.mlflow_server import MlflowRuns, place_of
+
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    MlflowRuns(uri="sqlite:///mlflow.db", experiment="named")  # MLflow keeps the URI in the variable, as it was told it
+    assert place_of("sqlite:///mlflow.db") == store
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:secret@example.org/mlflow")
+    assert place_of("sqlite:///mlflow.db") == "https://example.org/mlflow"

@@ -162,8 +162,8 @@ def resolved(uri: str) -> str:
 
 
 def place_of(uri: str) -> str:
-    """The URI that counts, without a password: what messages show."""
-    return re.sub(r"//[^/@]*@", "//", resolved(uri))
+    """The URI that counts, without a password and without how long SQLite waits: what messages show."""
+    return re.sub(r"//[^/@]*@", "//", resolved(uri)).removesuffix(f"?timeout={LOCK_SECONDS}")
 
 
 def is_sqlite(uri: str) -> bool:

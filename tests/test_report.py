@@ -42,7 +42,7 @@ from lookalike.report.leaderboard import (
 )
 from lookalike.report.page import facts
 from lookalike.report.panels import Draw, panel
-from lookalike.report.results import save, show
+from lookalike.report.results import NAMES, save, show
 
 HEIGHTS = Domain(name="heights", kind="vector", shape=(1,), levels=1120, low=(0.0,), step=(0.1,), unit="inch",
                  labels=(), location=(667.0,), scale=(36.0,))  # fmt: skip
@@ -919,3 +919,11 @@ def widths(page: str, folder: Path, *, width: int) -> list[str]:
 def test_page_does_not_scroll_sideways(results: Path, tmp_path: Path, width: int) -> None:
     page = (results / "report.html").read_text()
     assert widths(page, tmp_path, width=width) == [str(width), str(width)]
+
+
+def test_results_in_git_are_what_compare_writes_and_nothing_else() -> None:
+    """It replaces the folder as a whole, and refuses where that would delete what it never wrote."""
+    listed = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    if not listed:
+        pytest.skip("no checkout of git")
+    assert {Path(name).parts[1] for name in listed.splitlines()} == set(NAMES)

@@ -7,12 +7,13 @@ variational Bayes, 2014, arXiv:1312.6114). Evaluation uses K codes at once, log 
 that tightens with K (Burda et al., Importance weighted autoencoders, 2016, arXiv:1509.00519). The decoder gives every
 dimension a mixture of discretized logistics, so the bound is one on the probability of the grid points themselves.
 
-The prior is learned, one number of the code after the other (Chen et al., Variational lossy autoencoder, 2017,
-arXiv:1611.02731): codes of data do not fill a normal distribution, and what is decoded from the holes is no data. It is
-a thousandth of the decoder's work, since a code is short. With `prior: 0` it is N(0, I).
+The prior of an image's code is learned, one number after the other (Chen et al., Variational lossy autoencoder, 2017,
+arXiv:1611.02731): codes of data do not fill a normal distribution, and what is decoded from the holes is no data. That
+is a fourteenth of the decoder's work, since a code is short, and half of the numbers that are learned. With `prior: 0`
+the prior is N(0, I), whatever the class.
 
 Of an image the code tells blocks of 2x2 pixels; inside a block every pixel is told those before it, too (a small step
-towards Gulrajani et al., PixelVAE, 2017, arXiv:1611.05013). A sample still is one pass of the decoder, and no longer
+towards Gulrajani et al., PixelVAE, 2017, arXiv:1611.05013). A sample is one pass of the decoder all the same, and less
 grainy along its edges. Dimensions of a vector are independent given the code.
 
 Prior, decoder and encoder of a conditional model are told an observation's class (Sohn et al., Learning structured
@@ -212,9 +213,9 @@ class Prior(nn.Module):
         z = torch.zeros_like(like)
         for j in range(z.shape[1]):
             log_weights, means, log_stds = self.parts(self.network.at(one_hot, z, j))
-            chosen = torch.multinomial(log_weights.exp(), 1)
-            std = log_stds.gather(1, chosen).exp()
-            z[:, j] = (means.gather(1, chosen) + std * torch.randn_like(std))[:, 0]
+            component = torch.multinomial(log_weights.exp(), 1)
+            std = log_stds.gather(1, component).exp()
+            z[:, j] = (means.gather(1, component) + std * torch.randn_like(std))[:, 0]
         return z
 
 

@@ -1,0 +1,39 @@
+"""What the documents say of the committed run is what it came to."""
+
+import importlib.util
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+spec = importlib.util.spec_from_file_location("documented_numbers", ROOT / "docs" / "numbers.py")
+assert spec is not None
+assert spec.loader is not None
+numbers = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(numbers)
+
+
+def test_the_readme_shows_the_leaderboard_of_the_committed_run() -> None:
+    readme = (ROOT / "README.md").read_text()
+    page = (ROOT / "results" / "leaderboard.md").read_text()
+    assert set(numbers.leaderboards(page)) == {"heights", "mnist"}
+    assert numbers.with_leaderboards(readme, page) == readme
+    other = page.replace("| vae | lower bound |", "| vae | exact |")
+    assert numbers.with_leaderboards(readme, other).count("| vae | exact |") == 2
+
+
+def test_what_cells_cost_is_written_in_the_order_of_the_table(tmp_path: Path) -> None:
+    for family, steps in (("vae", 1234), ("gan", 5)):
+        for name, content in (
+            ("train/model.json", f'{{"parameters": 70000, "steps": {steps}}}'),
+            ("train/cost.json", '{"work_seconds": 61.4}'),
+            ("sample/cost.json", '{"samples_per_second": 1000.4}'),
+            ("evaluate/cost.json", '{"work_seconds": 2.6}'),
+        ):
+            (tmp_path / family / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / family / name).write_text(content)
+    table = f"{numbers.COSTS}\n{numbers.COSTS_RULE}\n| `vae` | 1 |\n| `gan` | 2 |\n"
+    written = numbers.with_costs(f"before\n\n{table}\nafter\n", tmp_path)
+    assert written == (
+        f"before\n\n{numbers.COSTS}\n{numbers.COSTS_RULE}\n"
+        "| `vae` | 70,000 | 1,234 | 61 | 1,000 | 3 |\n| `gan` | 70,000 | 5 | 61 | 1,000 | 3 |\n\nafter\n"
+    )

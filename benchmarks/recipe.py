@@ -25,6 +25,7 @@ from lookalike.models.build import set_threads
 from lookalike.networks.unet import UNet
 from lookalike.training import operations_per_step, train
 
+BATCH = 64
 OPTIMIZER = Optimizer(lr=3e-3, weight_decay=0.01, warmup=0.05, clip=1.0, average=0.03, momentum=0.9, muon=0)
 
 
@@ -65,7 +66,7 @@ def main() -> None:
     extractor = Extractor(folder / "features" / "extractor", prepared)
     torch.manual_seed(0)
     model = Recipe(prepared.domain.shape)
-    size = config.data.batch_size
+    size = BATCH
     batch = torch.from_numpy(np.array(prepared.grid("train")[:size]))
     steps = round(arguments.scale * config.data.flops / operations_per_step(model, (batch,), OPTIMIZER))
     start = time.monotonic()

@@ -325,3 +325,19 @@ def test_an_experiment_with_another_setting_reruns_its_cell(again: Path, run: Ru
     assert record["configuration"]["model"]["components"] == 2
     shown = run(again, "dvc", "exp", "show", "--json")
     assert shown.returncode == 0, shown.stderr
+
+
+def test_queued_experiments_run_the_code_of_their_own_copy(
+    again: Path, run: Run, environment: Callable[[Path], dict[str, str]]
+) -> None:
+    env = environment(again) | {"PYTHONPATH": "src"}
+    setting = "conf/model/vae.yaml:model.components=3"
+    done = run(again, "dvc", "exp", "run", "--queue", "-n", "three", "-S", setting, "evaluate@heights-vae", env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = run(again, "dvc", "exp", "run", "--run-all", env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    refs = run(again, "git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout.split()
+    (three,) = (ref for ref in refs if ref.endswith("/three"))
+    assert "bits_per_dim" in run(again, "git", "show", f"{three}:artifacts/heights/vae/evaluate/metrics.json").stdout
+    lock = yaml.safe_load(run(again, "git", "show", f"{three}:dvc.lock").stdout)
+    assert lock["stages"]["train@heights-vae"]["params"]["conf/model/vae.yaml"]["model"]["components"] == 3

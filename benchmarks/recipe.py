@@ -66,13 +66,12 @@ def main() -> None:
     extractor = Extractor(folder / "features" / "extractor", prepared)
     torch.manual_seed(0)
     model = Recipe(prepared.domain.shape)
-    size = BATCH
-    batch = torch.from_numpy(np.array(prepared.grid("train")[:size]))
+    batch = torch.from_numpy(np.array(prepared.grid("train")[:BATCH]))
     steps = round(arguments.scale * config.data.flops / operations_per_step(model, (batch,), OPTIMIZER))
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         train(model, (prepared.grid("train"),), (prepared.grid("validation"),), optimizer=OPTIMIZER, steps=steps,
-              batch_size=size, trainer=config.trainer, seed=0, scratch=Path(scratch), observer=Silent(),
+              batch_size=BATCH, trainer=config.trainer, seed=0, scratch=Path(scratch), observer=Silent(),
               preview=None)  # fmt: skip
     seconds = time.monotonic() - start
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Writes the tables in README.md and docs/families.md that come from a run: `python docs/numbers.py`.
+"""Writes the tables in README.md and docs/families.md that come from a run: `python docs/run_tables.py`.
 
 After `make repro`: leaderboards are those of `results/`, what cells cost is read in `artifacts/`.
 """

@@ -327,14 +327,11 @@ def test_an_experiment_with_another_setting_reruns_its_cell(again: Path, run: Ru
     assert shown.returncode == 0, shown.stderr
 
 
-def test_queued_experiments_run_the_code_of_their_own_copy(
-    again: Path, run: Run, environment: Callable[[Path], dict[str, str]]
-) -> None:
-    env = environment(again) | {"PYTHONPATH": "src"}
+def test_queued_experiments_run_the_code_of_their_own_copy(again: Path, run: Run) -> None:
     setting = "conf/model/vae.yaml:model.components=3"
-    done = run(again, "dvc", "exp", "run", "--queue", "-n", "three", "-S", setting, "evaluate@heights-vae", env=env)
+    done = run(again, "dvc", "exp", "run", "--queue", "-n", "three", "-S", setting, "evaluate@heights-vae")
     assert done.returncode == 0, done.stdout + done.stderr
-    done = run(again, "dvc", "exp", "run", "--run-all", env=env)
+    done = run(again, "dvc", "exp", "run", "--run-all")
     assert done.returncode == 0, done.stdout + done.stderr
     refs = run(again, "git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout.split()
     (three,) = (ref for ref in refs if ref.endswith("/three"))

@@ -6,8 +6,9 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,55 @@ def test_no_process_waits_for_one_that_is_gone(tmp_path: Path) -> None:
     while psutil.pid_exists(other) and psutil.Process(other).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def asleep(number: int) -> Iterator[str]:
+    yield "here"
+    time.sleep(600)
+
+
+def test_all_who_ask_at_once_are_told_how_a_process_ended() -> None:
+    with Crew(asleep, count=2) as crew:
+        assert crew.receive(1) == "here"
+        codes: list[int | None] = []
+        threads = [threading.Thread(target=lambda: codes.append(crew.exit_code(1))) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        crew.processes[1].kill()
+        for thread in threads:
+            thread.join()
+    assert codes == [-signal.SIGKILL] * 16
+
+
+STILLBORN = """
+import sys
+from lookalike import processes
+
+class Work:
+    weights = bytes(10_000_000)  # more than a pipe holds
+
+    def __init__(self):
+        self.weights = self.weights
+
+    def __call__(self, number):
+        return []
+
+if __name__ == "__main__":
+    processes.FRESH.set_executable("/bin/false")
+    try:
+        processes.Crew(Work(), count=3)
+    except processes.UserError as error:
+        sys.exit(str(error))
+"""
+
+
+def test_a_process_that_never_comes_to_life_is_not_waited_for(tmp_path: Path) -> None:
+    script = tmp_path / "stillborn.py"
+    script.write_text(STILLBORN)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "process 1 of 3 (numbered from 0) ended with 1" in done.stderr
 
 
 def test_arrays_on_disk_travel_as_their_place(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -185,14 +186,25 @@ def test_a_stage_that_was_told_nonsense_leaves_with_1_and_one_line(
     assert done.stderr == f"error: unknown data 'cifar': choose one of {', '.join(choices('data'))}\n"
 
 
-def test_a_stage_of_another_checkout_than_the_installed_one_is_refused(
+def test_a_stage_runs_the_code_of_its_own_checkout(
     checkout: Path, environment: Callable[[Path], dict[str, str]], run_stage: Callable[..., Any], tmp_path: Path
 ) -> None:
-    shutil.copytree(checkout / "src", tmp_path / "src")
-    done = run_stage("prepare", "data=heights", env=environment(checkout) | {"PYTHONPATH": str(tmp_path / "src")})
+    other = tmp_path / "src"
+    shutil.copytree(checkout / "src", other)
+    (other / "lookalike" / "core" / "stage.py").write_text("raise RuntimeError('code of another checkout')\n")
+    before = environment(checkout)
+    env = before | {"PYTHONPATH": os.pathsep.join([str(other), before["PYTHONPATH"]])}
+    done = run_stage("prepare", "data=heights", "seed=7", "--cfg", env=env)
+    assert done.returncode == 0, done.stderr
+    assert "seed: 7" in done.stdout
+
+
+def test_a_stage_that_is_kept_from_its_own_code_is_refused(checkout: Path) -> None:
+    command = [sys.executable, "-E", str(checkout / "pipelines" / "prepare.py"), "data=heights"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert f"the installed package is that of {tmp_path}" in done.stderr
+    assert f"the installed package is that of {ROOT}: run `pip install -e .`" in done.stderr
 
 
 # Stopped and started again. A training of about a thousand steps, with twenty checkpoints and five previews.

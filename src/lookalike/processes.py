@@ -50,6 +50,7 @@ class Crew:
         self.count = count
         self.channels: dict[int, Connection] = {}
         self.processes: dict[int, Any] = {}
+        self.collecting = threading.Lock()
         content = packed(work)
         settings = {"threads": torch.get_num_threads(), "flush": flushes_denormal()}
         resource_tracker.ensure_running()  # Python's own; to start it takes signals off the list of blocked ones
@@ -58,7 +59,7 @@ class Crew:
         try:
             for number in range(1, count):
                 self.channels[number], theirs = FRESH.Pipe()
-                process = FRESH.Process(target=serve, args=(number, theirs, content), kwargs=settings, daemon=True)
+                process = FRESH.Process(target=serve, args=(number, theirs), kwargs=settings, daemon=True)
                 process.start()
                 theirs.close()
                 self.processes[number] = process
@@ -67,6 +68,9 @@ class Crew:
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        # Not as an argument: one that is dead before it has read all its arguments is waited for without end.
+        for number in self.processes:
+            self.send(number, content)
 
     def __enter__(self) -> "Crew":
         return self
@@ -82,6 +86,18 @@ class Crew:
             process.join()
         for channel in self.channels.values():
             channel.close()
+
+    def send(self, number: int, content: bytes) -> None:
+        """Give a process its work, once it is there to take it; one that never is ends them all."""
+        try:
+            self.channels[number].send_bytes(content)
+        except OSError:
+            reason = self.died(number)
+            self.end()
+            raise UserError(reason) from None
+        except BaseException:
+            self.end()
+            raise
 
     def receive(self, number: int) -> Any:
         """The next thing that the work of a process yields; waits for it.
@@ -102,14 +118,27 @@ class Crew:
 
     def died(self, number: int) -> str:
         """How a process that said nothing ended."""
-        process = self.processes[number]
-        process.join(LEARN_SECONDS)
-        code = process.exitcode
-        how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with {code}"
+        code = self.exit_code(number)
+        how = "says nothing more" if code is None else f"ended with {code}"
+        if code is not None and code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
         return (
             f"process {number} of {self.count} (numbered from 0) {how}: want of memory is the usual cause, and fewer "
             f"trainer.devices the usual cure"
         )
+
+    def exit_code(self, number: int) -> int | None:
+        """That of a process that has ended or is about to; None if it still runs after some seconds.
+
+        It can be asked for once, so of two threads at once the second would be told that there is no such process.
+        """
+        process = self.processes[number]
+        if not wait([process.sentinel], LEARN_SECONDS):
+            return None
+        with self.collecting:
+            process.join(LEARN_SECONDS)  # it shows that it ends before it can say how
+            code: int | None = process.exitcode
+        return code
 
     def failure(self) -> Exception | None:
         """What the work of another process failed of, or None where nobody says so within some seconds.
@@ -144,8 +173,7 @@ class Crew:
             while alive and not over.is_set():
                 for sentinel in wait(list(alive), timeout=0.2):
                     number = alive.pop(sentinel)
-                    self.processes[number].join()  # it shows that it ends before it can say how
-                    if self.processes[number].exitcode and not over.wait(NOTICE_SECONDS):
+                    if self.exit_code(number) and not over.wait(NOTICE_SECONDS):
                         print(f"error: {self.failure() or self.died(number)}", file=sys.stderr, flush=True)
                         os._exit(1)
 
@@ -182,8 +210,8 @@ def share(work: Callable[[T], R], items: Sequence[T], count: int, number: int) -
     yield from map(work, items[number::count])
 
 
-def serve(number: int, channel: Connection, content: bytes, *, threads: int, flush: bool) -> None:
-    """The whole life of another process: compute as the first one does, say what came of it, and end."""
+def serve(number: int, channel: Connection, *, threads: int, flush: bool) -> None:
+    """The whole life of another process: take its work, compute as the first one does, say what came of it, and end."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # silently; Ctrl-C stays blocked
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=end_with_parent, daemon=True).start()
@@ -191,7 +219,7 @@ def serve(number: int, channel: Connection, content: bytes, *, threads: int, flu
     torch.set_flush_denormal(flush)
     try:
         try:
-            for result in pickle.loads(content)(number):
+            for result in pickle.loads(channel.recv_bytes())(number):
                 channel.send(("result", result))
         except UserError as error:
             channel.send(("mistake", str(error)))

@@ -165,10 +165,8 @@ import sys
 from lookalike import processes
 
 class Work:
-    weights = bytes(10_000_000)  # more than a pipe holds
-
     def __init__(self):
-        self.weights = self.weights
+        self.weights = bytes(10_000_000)  # more than a pipe holds
 
     def __call__(self, number):
         return []

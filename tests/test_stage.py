@@ -186,6 +186,19 @@ def test_a_stage_that_was_told_nonsense_leaves_with_1_and_one_line(
     assert done.stderr == f"error: unknown data 'cifar': choose one of {', '.join(choices('data'))}\n"
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(
+    checkout: Path, environment: Callable[[Path], dict[str, str]]
+) -> None:
+    command = ["python", str(checkout / "pipelines" / "prepare.py"), "--help"]
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as nobody:
+        done = subprocess.run(
+            command, env=environment(checkout), stdout=nobody, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
 def test_a_stage_runs_the_code_of_its_own_checkout(
     checkout: Path, environment: Callable[[Path], dict[str, str]], run_stage: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -45,6 +45,11 @@ class WorkingUnits(nn.Module):
         """Grid points (any integer type) to working units, at the centre of their intervals."""
         return (x.float() - self.location) / self.scale
 
+    def interval(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The ends of the intervals that grid points own, in working units."""
+        y, half = self(x), 0.5 / self.scale
+        return y - half, y + half
+
     def dequantize(self, x: Tensor, u: Tensor) -> Tensor:
         """Grid points and `u` in [0, 1] to a place in their intervals, in working units."""
         return (x.float() + u - 0.5 - self.location) / self.scale
@@ -56,6 +61,49 @@ class WorkingUnits(nn.Module):
     def to_grid(self, y: Tensor) -> Tensor:
         """Working units to the nearest grid point, int64."""
         return (y * self.scale + self.location).round().clamp(0, self.levels - 1).long()
+
+
+class Tones(WorkingUnits):
+    """Working units of pixels in which the interval of a grid point is the wider the commoner the point is.
+
+    How often a level of grey occurs is not smooth: scanning and scaling leave spikes and gaps that no one pixel is the
+    cause of. In these units a density that is smooth has them all, and on an even grid a mixture would need a component
+    a spike. The probability of a grid point is what a distribution function gains over its interval, wherever the ends
+    are, so the probabilities of all grid points still add up to one.
+
+    The two ends of the grid own what lies beyond, and keep a step. Even until `fit`; then left alone.
+    """
+
+    edges: Tensor
+
+    RARE = 0.1
+    """Weight of the uniform distribution among what intervals are as wide as: a tenth of a step is the least."""
+
+    def __init__(self, domain: Domain) -> None:
+        super().__init__(domain)
+        self.register_buffer("edges", (torch.arange(domain.levels + 1) - 0.5 - self.location) / self.scale)
+
+    def fit(self, x: Tensor) -> None:
+        """Learn the widths from the training set `[N, *shape]`, all of its pixels alike."""
+        counts = torch.bincount(x.flatten().long(), minlength=self.levels)[1:-1].double()
+        if counts.sum() == 0:
+            return
+        widths = (1 - self.RARE) * counts * len(counts) / counts.sum() + self.RARE
+        ends = 0.5 + widths.cumsum(0)[:-1]
+        self.edges[2:-2] = ((ends.to(self.edges) - self.location) / self.scale).to(self.edges)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Grid points (any integer type) to working units, at the centre of their intervals."""
+        low, high = self.interval(x)
+        return (low + high) / 2
+
+    def interval(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The ends of the intervals that grid points own, in working units."""
+        return self.edges[x.long()], self.edges[x.long() + 1]
+
+    def to_grid(self, y: Tensor) -> Tensor:
+        """Working units to the grid point whose interval they lie in, int64."""
+        return torch.searchsorted(self.edges[1:-1].contiguous(), y.contiguous(), right=True)
 
 
 class LogisticMixture:
@@ -81,15 +129,14 @@ class LogisticMixture:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability in nats of grid points `[N, *shape]`, a dimension each: `[N, *shape]`."""
-        y = self.units(x)[:, None]
-        half = 0.5 / self.units.scale
+        low, high = (end[:, None] for end in self.units.interval(x))
         inverse = torch.exp(-self.log_scales)
-        upper = (y + half - self.means) * inverse
-        lower = (y - half - self.means) * inverse
+        upper = (high - self.means) * inverse
+        lower = (low - self.means) * inverse
         x = x[:, None]
         below = functional.logsigmoid(upper).masked_fill(x == self.units.levels - 1, 0.0)
         above = functional.logsigmoid(-lower).masked_fill(x == 0, 0.0)
-        inside = torch.log(-torch.expm1(-2 * half * inverse))
+        inside = torch.log(-torch.expm1((low - high) * inverse))
         inside = inside.masked_fill((x == 0) | (x == self.units.levels - 1), 0.0)
         return torch.logsumexp(self.log_weights + below + above + inside, dim=1)
 

@@ -176,7 +176,7 @@ def run(main: Callable[[Config], None]) -> None:
     """Run a stage with the overrides on the command line; leave with 0, 1 (an error) or 130 (interrupted)."""
     try:
         if "--help" in sys.argv or "-h" in sys.argv:
-            print(usage(main))
+            print(usage(main), flush=True)
             return
         if Path(sys.argv[0]).resolve().parents[1] != ROOT:
             raise UserError(f"the installed package is that of {ROOT}: run `pip install -e .` in this checkout")
@@ -184,7 +184,8 @@ def run(main: Callable[[Config], None]) -> None:
         if "--cfg" in overrides:
             from omegaconf import OmegaConf
 
-            print(OmegaConf.to_yaml(compose_unchecked([item for item in overrides if item != "--cfg"])))
+            chosen = [item for item in overrides if item != "--cfg"]
+            print(OmegaConf.to_yaml(compose_unchecked(chosen)), flush=True)
             return
         config = compose(overrides)
         if config.label is not None and Path(sys.argv[0]).stem != "sample":
@@ -192,6 +193,10 @@ def run(main: Callable[[Config], None]) -> None:
         main(config)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; what is left to flush goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         traceback.print_exc() if error.filename is None else None
         sys.exit(f"error: {error.strerror}: {error.filename}")

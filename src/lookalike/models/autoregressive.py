@@ -96,8 +96,11 @@ class Autoregressive(nn.Module):
         if self.classes is not None:
             assert labels is not None
             self.classes.start(labels)
+        if self.is_image:
+            self.pixels.units.fit(x)
+        units = self.pixels.units if self.is_image else self.units
         ends = self.is_image and self.components > 2
-        logits, means, deviations = marginal_mixture(x, self.units, components=self.components - 2 * ends, ends=ends)
+        logits, means, deviations = marginal_mixture(x, units, components=self.components - 2 * ends, ends=ends)
         # A logistic of scale s has the standard deviation π s / √3.
         first = torch.cat([logits, means, torch.log(deviations * 3**0.5 / math.pi)])
         self.first.data.copy_(self.pixels.split(first).permute(1, 2, 3, 0) if self.is_image else first.T)

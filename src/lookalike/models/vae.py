@@ -96,7 +96,9 @@ class VAE(nn.Module):
         )
 
     def start(self, x: Tensor, labels: Tensor | None = None) -> None:
-        """Learn how often each class occurs in the training set, where there are classes."""
+        """Learn how often each level of grey occurs in the training set, and each class, where there are classes."""
+        if isinstance(self.decoder, PixelDecoder):
+            self.decoder.pixels.units.fit(x)
         if self.classes is not None:
             assert labels is not None
             self.classes.start(labels)

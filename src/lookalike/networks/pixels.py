@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lookalike.core.domain import Domain
-from lookalike.core.likelihood import LogisticMixture, WorkingUnits
+from lookalike.core.likelihood import LogisticMixture, Tones
 from lookalike.networks.causal import Sequential
 
 
@@ -27,7 +27,7 @@ class PixelBlocks(nn.Module):
 
     def __init__(self, *, domain: Domain, components: int, context: int, hidden: int) -> None:
         super().__init__()
-        self.units = WorkingUnits(domain)
+        self.units = Tones(domain)
         channels, self.height, self.width = domain.shape
         self.rows, self.columns = (self.height + 1) // 2, (self.width + 1) // 2
         self.size = 4 * channels

@@ -158,10 +158,10 @@ def errors(home: Path) -> list[Path]:
 
 
 def limit_memory() -> None:
-    """A process that may take 6 GB."""
+    """A process that may take 3 GB."""
     import resource
 
-    resource.setrlimit(resource.RLIMIT_DATA, (6 * 2**30, 6 * 2**30))
+    resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**30, 3 * 2**30))
 
 
 def trials(home: Path, name: str) -> list[Path]:

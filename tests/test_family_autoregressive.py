@@ -9,7 +9,7 @@ from family_helpers import shaken
 from torch import Tensor
 
 from lookalike.core.domain import Domain
-from lookalike.core.likelihood import LogisticMixture
+from lookalike.core.likelihood import LogisticMixture, Tones
 from lookalike.models import autoregressive
 from lookalike.networks import pixels
 from lookalike.networks.causal import CausalConv, CausalMixer, CausalResidual, Sequential
@@ -103,6 +103,24 @@ def test_the_sampler_draws_from_the_distributions_that_score(
     assert torch.equal(model.sample(3), x)
     expected = model.log_probs(x)[:, torch.tensor([place is not None for place in order])]
     torch.testing.assert_close(torch.stack(log_probs, dim=1), expected, atol=1e-3, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_start_has_the_spikes_of_the_training_set_s_levels(
+    small_model: Callable[..., Any], make_domain: Callable[..., Domain]
+) -> None:
+    domain = make_domain(1, 4, 4, levels=256)
+    common = torch.ones(256) + 60.0 * (torch.arange(256) % 40 == 3)
+    x = torch.multinomial(common, 16 * 2000, replacement=True, generator=torch.Generator().manual_seed(0))
+    x = x.view(-1, 1, 4, 4).to(torch.uint8)
+    model, vae = (small_model(family, domain) for family in ("autoregressive", "vae"))
+    for family in (model, vae):
+        family.start(x[:1000])
+    assert torch.equal(vae.decoder.pixels.units.edges, model.pixels.units.edges)
+    entropy = -(common / common.sum() * (common / common.sum()).log()).sum().item()
+    assert model.losses(x[1000:])["loss"].item() < entropy + 0.2
+    model.pixels.units.edges.copy_(Tones(domain).edges)
+    assert model.losses(x[1000:])["loss"].item() > entropy + 1
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ def main(config: Config) -> None:
     # While MLflow is imported beside, torch is here.
     from lookalike import evaluation
     from lookalike.extractor import Extractor
-    from lookalike.models.build import check_settings, set_threads
+    from lookalike.models.build import set_threads
     from lookalike.sampling import load_samples
     from lookalike.trained import Trained
 
@@ -21,7 +21,7 @@ def main(config: Config) -> None:
     cell, cost = Cell(config), Cost()
     prepared = Prepared(cell.prepared)
     trained = Trained(cell.train, family=config.model_name, prepared=prepared)
-    check_settings(trained.model, config)
+    trained.check_settings(config)
     trained.check_samples(cell.sample)
     samples = load_samples(cell.sample / "samples.npz", prepared.domain)
     extractor = Extractor(cell.features / "extractor", prepared)

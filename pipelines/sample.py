@@ -19,7 +19,7 @@ def main(config: Config) -> None:
     if config.label is None:
         views.expect(config)
     # While MLflow is imported beside, torch is here.
-    from lookalike.models.build import check_settings, set_threads
+    from lookalike.models.build import set_threads
     from lookalike.pictures import save_picture
     from lookalike.sampling import class_number, draw_batches, draw_classes, save_samples
     from lookalike.trained import Trained
@@ -30,7 +30,7 @@ def main(config: Config) -> None:
     domain = prepared.domain
     trained = Trained(cell.train, family=config.model_name, prepared=prepared)
     name, model = trained.record["name"], trained.model
-    check_settings(model, config)
+    trained.check_settings(config)
 
     def draw_into(folder: Path, labels: NDArray[np.int64] | None, title: str) -> None:
         batches = draw_batches(

@@ -146,6 +146,17 @@ def test_a_setting_that_does_not_go_with_the_model_or_the_data_is_named(
     assert setting.split("=")[0].lstrip("+") in line
 
 
+def test_a_setting_of_the_model_that_came_too_late_is_told(
+    work: Path, call_stage: Callable[..., Any], places: Callable[[Path], list[str]]
+) -> None:
+    quick = ("data=heights", "model=vae", "budget=smoke", "tracking=none", *places(work))
+    assert "trained with" not in call_stage("sample", *quick).stderr
+    done = call_stage("sample", *quick, "model.components=3", "model.vector.hidden=[8]")
+    assert done.returncode == 0
+    assert "note: heights-vae was trained with model.components=4, not 3, and is used as it was trained" in done.stderr
+    assert "model.vector.hidden=[64, 64], not [8]" in done.stderr
+
+
 @pytest.mark.parametrize("setting", ["sampling.steps=-1", "sampling.solver=leapfrog", "sampling.tolerance=-1"])
 def test_a_solver_s_setting_out_of_range_is_named_before_training(
     setting: str, work: Path, refused: Callable[..., str]
@@ -168,6 +179,9 @@ def test_an_optimizer_for_a_model_that_is_not_trained_is_refused(work: Path, ref
     [
         "+data.features.model.feature=3",
         "data.features.model.dropout=much",
+        "data.features.model.dropout=1",
+        "data.features.model.features=0",
+        "data.features.model.shift=-1",
         "data.features.model.widths=[8]",
         "data.features.steps=0",
         "data.features.optimizer.lr=0",

@@ -149,6 +149,8 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "hydra.run.dir=x": ("hydra.run.dir", "no Hydra job"),
     "seed=???": ("seed",),
     "model=null": ("model", *MODELS),
+    "model._target_=vae": ("model._target_=vae", "lookalike.models.FILE.CLASS"),
+    "~model._target_": ("model._target_=None", "lookalike.models.FILE.CLASS"),
     "data=null": ("data", *DATA),
     # a wrong type
     "seed=abc": ("seed=abc", "integer"),
@@ -240,6 +242,30 @@ def test_a_wrong_setting_of_a_model_is_refused_before_training(overrides: list[s
 
     with pytest.raises(UserError) as refused:
         prepare()
+    message = str(refused.value)
+    assert all(word in message for word in words), message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("model", "setting", "words"),
+    [
+        ("vae", "model.image.widths=[16]", ("model.image.widths", "[16]", "2 items")),
+        ("vae", "model.image.widths=[16,32,64]", ("model.image.widths", "2 items")),
+        ("vae", "model.image.widths=[12,32]", ("model.image.widths", "=12", "multiple of 8")),
+        ("gan", "model.image.widths=[16,20]", ("model.image.widths", "=20", "multiple of 8")),
+        ("diffusion", "model.image.widths=[16]", ("model.image.widths", "[16]", "2 items")),
+        ("flow_matching", "model.image.widths=[4,64]", ("model.image.widths", "=4", "multiple of 8")),
+        ("one_step", "model.image.widths=[]", ("model.image.widths", "2 items")),
+        ("flow", "model.image.channels=20", ("model.image.channels=20", "multiple of 8")),
+        ("vae", "model._target_=lookalike.models.vae.joined", ("lookalike.models.vae.joined", "function")),
+        ("vae", "model._target_=lookalike.models.vae.HALF_LOG_TAU", ("lookalike.models.vae.HALF_LOG_TAU", "no class")),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_before_training(model: str, setting: str, words: tuple[str, ...]) -> None:
+    config = compose(["data=mnist", f"model={model}", setting])
+    with pytest.raises(UserError) as refused:
+        build(config.model, small("mnist"), seed=0)
     message = str(refused.value)
     assert all(word in message for word in words), message
     assert "\n" not in message

@@ -283,6 +283,29 @@ def test_prepare_writes_them_and_says_their_entropy(
 
 
 @pytest.mark.parametrize("data", KNOWN)
+def test_data_are_compared_with_the_density_that_they_were_drawn_from_and_no_other(
+    data: str, raws: dict[str, Raw], tmp_path: Path
+) -> None:
+    write(raws[data], tmp_path)
+    truth.check_drawn_from(Prepared(tmp_path), READERS[data])
+    density = READERS[data]["density"]
+    other = READERS[data] | {"density": density | {next(iter(density)): 0}}
+    with pytest.raises(UserError, match="the prepared data were drawn from"):
+        truth.check_drawn_from(Prepared(tmp_path), other)
+
+
+def test_a_real_row_of_another_density_is_refused(call_stage: Callable[..., Any], tmp_path: Path) -> None:
+    common = ("data=ring", f"paths.artifacts={tmp_path}", "budget=smoke", "tracking=none")
+    for stage in ("prepare", "features"):
+        done = call_stage(stage, *common)
+        assert done.returncode == 0, done.stderr
+    done = call_stage("real", *common, "data.reader.density.radius=1")
+    assert done.returncode == 1
+    assert "the prepared data were drawn from" in done.stderr
+    assert not (tmp_path / "ring" / "real").exists()
+
+
+@pytest.mark.parametrize("data", KNOWN)
 def test_a_reader_runs_no_code_that_dvc_is_not_told_of(data: str) -> None:
     folder = ROOT / "src" / "lookalike"
     declared = {folder / "__init__.py", *(folder / "data" / f"{name}.py" for name in ("__init__", "densities", data))}

@@ -20,6 +20,7 @@ from lookalike.data import SPLITS, Prepared, Raw
 from lookalike.data.prepare import write
 from lookalike.distances import compare
 from lookalike.extractor import Extractor
+from lookalike.extractors.classifier import Classifier
 from lookalike.extractors.self_supervised import Encoder, covered, load, moved, toned, vicreg
 from lookalike.extractors.training import identity
 from lookalike.features import features_of, whole
@@ -209,8 +210,19 @@ def test_the_same_encoder_is_trained_again(folder: Path, prepared: Prepared, tmp
     for path in folder.iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
     assert not list((tmp_path / "scratch").glob("*")), "what a finished training leaves is not gone on from"
-    other = told(tmp_path / "scratch", **SMALL | {"tone": 0.1})
-    assert identity(prepared, other) != identity(prepared, config)
+
+
+def test_a_checkpoint_is_gone_on_from_by_the_same_settings_and_the_same_code_alone(
+    folder: Path, prepared: Prepared
+) -> None:
+    record = json.loads((folder / "extractor.json").read_text())
+    encoder, config = load(record, prepared.domain, folder), told(folder, **SMALL)
+    labelled = dataclasses.replace(prepared.domain, labels=("a", "b"))
+    classifier = Classifier(domain=labelled, widths=[8, 12], features=8, shift=1, dropout=0.1)
+    name = identity(encoder, prepared, config)
+    assert name == identity(encoder, prepared, told(folder, **SMALL))
+    assert name != identity(encoder, prepared, told(folder, **SMALL | {"tone": 0.1}))
+    assert name != identity(classifier, prepared, config)
 
 
 def test_other_weights_than_the_record_names_are_refused(folder: Path, prepared: Prepared) -> None:

@@ -53,6 +53,8 @@ def test_tones_divide_the_same_range_by_how_common_grid_points_are(
     assert torch.equal(tones.to_grid(tones(x)), x)
     inside = torch.lerp(tones.edges[1:-2], tones.edges[2:-1], 0.999).view(-1, 1, 1, 1)
     assert torch.equal(tones.to_grid(inside), x[1:-1])
+    places = tones.dequantize(x[1:-1], torch.full(x[1:-1].shape, 0.25))
+    torch.testing.assert_close(places, torch.lerp(tones.edges[1:-2], tones.edges[2:-1], 0.25).view(-1, 1, 1, 1))
     far = torch.tensor([-1e9, 1e9]).view(-1, 1, 1, 1)
     assert tones.to_grid(far).flatten().tolist() == [0, levels - 1]
 

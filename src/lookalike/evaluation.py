@@ -255,7 +255,11 @@ def score(
     Returns:
         Entries by metric name; arrays: log-likelihoods by split, the density of a domain of one or two dimensions,
         the training points nearest to the first samples, the rows where samples and test data part.
+
+    Raises:
+        UserError: a likelihood is not finite, or the data were drawn from another density than `data.reader` says.
     """
+    truth.check_drawn_from(prepared, config.data.reader)
     entries: dict[str, Entry] = {}
     details: dict[str, NDArray[Any]] = {}
     everywhere: NDArray[np.float64] | None = None

@@ -79,8 +79,8 @@ def identity(config: Config, prepared: Prepared) -> dict[str, Any]:
 def learn(model: Any, prepared: Prepared, config: Config, *, scratch: Path, view: Any) -> Learned:
     """Fit or train a model in place.
 
-    Steps are the budget's operations over those of a step, so every trained family gets the same compute; but no more
-    than `data.steps`, for networks so small that time goes into other things.
+    Steps are the budget's operations over those of a step, so every trained family gets the same compute; but at a
+    budget of scale 1 no more than `data.steps`, for networks so small that time goes into other things.
 
     Raises:
         UserError: the settings do not go with the family or the data.

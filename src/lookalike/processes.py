@@ -69,8 +69,12 @@ class Crew:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         # Not as an argument: one that is dead before it has read all its arguments is waited for without end.
-        for number in self.processes:
-            self.send(number, content)
+        try:
+            for number in self.processes:
+                self.send(number, content)
+        except BaseException:
+            self.end()
+            raise
 
     def __enter__(self) -> "Crew":
         return self
@@ -88,16 +92,15 @@ class Crew:
             channel.close()
 
     def send(self, number: int, content: bytes) -> None:
-        """Give a process its work, once it is there to take it; one that never is ends them all."""
+        """Give a process its work, once it is there to take it.
+
+        Raises:
+            UserError: it never was.
+        """
         try:
             self.channels[number].send_bytes(content)
         except OSError:
-            reason = self.died(number)
-            self.end()
-            raise UserError(reason) from None
-        except BaseException:
-            self.end()
-            raise
+            raise UserError(self.died(number)) from None
 
     def receive(self, number: int) -> Any:
         """The next thing that the work of a process yields; waits for it.

@@ -1,13 +1,17 @@
 """A trained model on disk: weights, what it was told, its domain and fingerprint."""
 
 import dataclasses
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from lookalike.core.config import Config, Section
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.core.files import read_json
 from lookalike.data import Prepared
-from lookalike.models.build import build, load_weights
+from lookalike.models.build import build, check_settings, load_weights
 
 KEYS = ("name", "fingerprint", "configuration", "domain", "data_digest")
 """Of `model.json`, those that say what it is about."""
@@ -46,6 +50,16 @@ class Trained:
         self.model = build(section, domain, seed=0)
         load_weights(self.model, folder / "weights.safetensors")
 
+    def check_settings(self, config: Config) -> None:
+        """Check the sections that are handed to the model, and say which settings of it are not those it was trained
+        with: it is used as it was trained."""
+        check_settings(self.model, config)
+        trained, told = (dict(leaves(section)) for section in (self.record["configuration"]["model"], config.model))
+        for key in sorted(told):
+            if told[key] != trained.get(key):
+                how = f"model.{key}={trained.get(key)}, not {told[key]}, and is used as it was trained"
+                print(f"note: {self.record['name']} was trained with {how}", file=sys.stderr)
+
     def check_samples(self, folder: Path) -> None:
         """Raise a UserError if the samples of a cell were drawn from another model, as far as their folder tells."""
         cost = folder / "cost.json"
@@ -55,6 +69,15 @@ class Trained:
                 f"samples of another model: those in {folder} were drawn from {self.record['name']} {drawn_from[:8]}, "
                 f"trained is {self.fingerprint[:8]}. Run the sample stage again"
             )
+
+
+def leaves(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys of a section with dots, and their values."""
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def differing(domain: Domain, other: Domain) -> str:

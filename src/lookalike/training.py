@@ -181,7 +181,8 @@ def train(
     Args:
         model: trained in place; with averaging on, it ends with the averaged weights.
         arrays: what a batch is cut from, each `[N, ...]`.
-        validation: the same of the validation split; its losses are measured `trainer.checks` times.
+        validation: the same of the validation split; its losses are measured `trainer.checks` times, more where
+            steps are few and don't divide.
         optimizer, trainer: settings.
         steps: optimizer steps.
         batch_size: rows a step, of all processes together.

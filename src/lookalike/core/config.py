@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +47,8 @@ class Optimizer(Strict):
     average: Share
     """Horizon of the exponential moving average of the weights, as a share of the steps; 0 keeps the last weights."""
     momentum: Share
-    """How much of the gradients' moving average a step keeps (Adam's first beta); 0 for players against each other."""
+    """How much of the gradients' moving average a step keeps (Adam's first beta); 0 for players against each other. Of
+    what AdamW trains: Muon's own momentum stays 0.95."""
     muon: NonNegativeFloat
     """How much longer Muon's steps of hidden kernels are than AdamW's would be; 0 for AdamW alone."""
 
@@ -154,6 +156,9 @@ class Config(Strict):
         return ROOT / (self.paths.cell or self.path("artifacts") / self.data.name / self.model_name)
 
 
+FAMILY = re.compile(r"lookalike\.models\.\w+\.\w+")
+"""Where the class of a family stands."""
+
 MODEL_SECTIONS = ("model", "optimizer", "preview", "sampling", "likelihood")
 """What a file in `conf/model/` sets."""
 
@@ -213,6 +218,9 @@ def check(plain: Section) -> Config:
         raise UserError(explain_validation(error, plain, prefix="")) from None
     if config.data.name not in choices("data"):
         raise UserError(f"data.name={config.data.name}: it must be the name of its file in conf/data/")
+    family = config.model.get("_target_")
+    if not FAMILY.fullmatch(str(family)):
+        raise UserError(f"model._target_={family}: a family's class is named lookalike.models.FILE.CLASS")
     return config
 
 
@@ -307,7 +315,9 @@ def target(section: Section, *, package: str) -> Any:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError):
         raise UserError(f"_target_={name}: there is no such class or function") from None
-    if getattr(found, "__module__", None) != module:
+    if not inspect.isclass(found) and not inspect.isfunction(found):
+        raise UserError(f"_target_={name}: that is no class and no function")
+    if found.__module__ != module:
         raise UserError(f"_target_={name}: {module} only imports it")
     return found
 

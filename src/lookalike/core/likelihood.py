@@ -71,7 +71,8 @@ class Tones(WorkingUnits):
     a spike. The probability of a grid point is what a distribution function gains over its interval, wherever the ends
     are, so the probabilities of all grid points still add up to one.
 
-    The two ends of the grid own what lies beyond, and keep a step. Even until `fit`; then left alone.
+    The two ends of the grid own what lies beyond, and keep a step. Even until `fit`; then left alone. Densities take
+    another Jacobian at every point, so there is no `log_jacobian`.
     """
 
     edges: Tensor
@@ -81,6 +82,7 @@ class Tones(WorkingUnits):
 
     def __init__(self, domain: Domain) -> None:
         super().__init__(domain)
+        del self.log_jacobian
         self.register_buffer("edges", (torch.arange(domain.levels + 1) - 0.5 - self.location) / self.scale)
 
     def fit(self, x: Tensor) -> None:
@@ -100,6 +102,11 @@ class Tones(WorkingUnits):
     def interval(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The ends of the intervals that grid points own, in working units."""
         return self.edges[x.long()], self.edges[x.long() + 1]
+
+    def dequantize(self, x: Tensor, u: Tensor) -> Tensor:
+        """Grid points and `u` in [0, 1] to a place in their intervals, in working units."""
+        low, high = self.interval(x)
+        return low + (high - low) * u
 
     def to_grid(self, y: Tensor) -> Tensor:
         """Working units to the grid point whose interval they lie in, int64."""

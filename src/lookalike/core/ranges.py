@@ -2,7 +2,7 @@
 
 from typing import Annotated, TypeVar
 
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import Ge, Gt, Len, Lt, MinLen, MultipleOf
 
 PositiveInt = Annotated[int, Gt(0)]
 NonNegativeInt = Annotated[int, Ge(0)]
@@ -17,6 +17,10 @@ Fraction = Annotated[float, Gt(0), Lt(1)]
 Share = Annotated[float, Ge(0), Lt(1)]
 """From 0 to below 1."""
 Widths = Annotated[list[PositiveInt], MinLen(1)]
+Channels = Annotated[int, Gt(0), MultipleOf(8)]
+"""Of a convolution whose outputs are normalized in eight groups."""
+ImageWidths = Annotated[list[Channels], Len(2, 2)]
+"""Channels at a half and at a quarter of an image's resolution."""
 
 T = TypeVar("T", bound=type)
 

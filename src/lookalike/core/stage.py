@@ -172,11 +172,21 @@ def usage(main: Callable[[Config], None]) -> str:
     return "\n".join(lines)
 
 
+def show(text: str) -> None:
+    """Print to standard output; leave with 141, as the shell would say, if whoever reads it has seen enough."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # What is left to flush goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
 def run(main: Callable[[Config], None]) -> None:
     """Run a stage with the overrides on the command line; leave with 0, 1 (an error) or 130 (interrupted)."""
     try:
         if "--help" in sys.argv or "-h" in sys.argv:
-            print(usage(main), flush=True)
+            show(usage(main))
             return
         if Path(sys.argv[0]).resolve().parents[1] != ROOT:
             raise UserError(f"the installed package is that of {ROOT}: run `pip install -e .` in this checkout")
@@ -185,7 +195,7 @@ def run(main: Callable[[Config], None]) -> None:
             from omegaconf import OmegaConf
 
             chosen = [item for item in overrides if item != "--cfg"]
-            print(OmegaConf.to_yaml(compose_unchecked(chosen)), flush=True)
+            show(OmegaConf.to_yaml(compose_unchecked(chosen)))
             return
         config = compose(overrides)
         if config.label is not None and Path(sys.argv[0]).stem != "sample":
@@ -193,13 +203,9 @@ def run(main: Callable[[Config], None]) -> None:
         main(config)
     except UserError as error:
         sys.exit(f"error: {error}")
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; what is left to flush goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         traceback.print_exc() if error.filename is None else None
-        sys.exit(f"error: {error.strerror}: {error.filename}")
+        sys.exit(f"error: {error}" if error.filename is None else f"error: {error.strerror}: {error.filename}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

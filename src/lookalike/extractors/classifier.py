@@ -10,7 +10,7 @@ from torch.nn import functional
 from lookalike.core.config import Config, Optimizer, check_arguments
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
-from lookalike.core.ranges import PositiveInt
+from lookalike.core.ranges import NonNegativeInt, PositiveInt, Share
 from lookalike.data import Prepared
 from lookalike.extractors.trunk import Pair, Trunk
 from lookalike.extractors.weights import digest, load_own
@@ -28,7 +28,9 @@ class Classifier(Trunk):
         dropout: share of the features that training drops.
     """
 
-    def __init__(self, *, domain: Domain, widths: Pair, features: int, shift: int, dropout: float) -> None:
+    def __init__(
+        self, *, domain: Domain, widths: Pair, features: PositiveInt, shift: NonNegativeInt, dropout: Share
+    ) -> None:
         super().__init__(domain=domain, widths=widths, features=features, last=nn.SiLU())
         self.shift = shift
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(features, len(domain.labels)))

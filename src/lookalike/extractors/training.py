@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from lookalike.core.config import Config, Optimizer
+from lookalike.core.config import ROOT, Config, Optimizer
 from lookalike.core.errors import UserError
 from lookalike.data import Prepared
+from lookalike.fingerprint import code_digest, source_of
 from lookalike.history import Silent
 from lookalike.training import Arrays, train
 
@@ -32,7 +33,7 @@ def learn(
     """
     if batch_size > (count := len(arrays[0])):
         raise UserError(f"data.features.batch_size={batch_size}: the training set holds {count} images")
-    scratch = config.path("scratch") / f"features-{identity(prepared, config)}"
+    scratch = config.path("scratch") / f"features-{identity(network, prepared, config)}"
     # In one process, whatever the trainer: it normalizes over a batch, and scores go by it on every machine.
     trainer = config.trainer.model_copy(update={"devices": 1})
     train(
@@ -51,8 +52,12 @@ def learn(
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def identity(prepared: Prepared, config: Config) -> str:
-    """16 hexadecimal digits of the data and of all that the training is told: another run's checkpoint is not ours."""
+def identity(network: nn.Module, prepared: Prepared, config: Config) -> str:
+    """16 hexadecimal digits of the data, of all that the training is told and of its code: another run's checkpoint is
+    not ours."""
     told: list[Any] = [prepared.digest, config.seed, config.budget.features, config.trainer.model_dump()]
-    content = json.dumps([*told, config.data.features], sort_keys=True)
+    source = source_of(type(network).__module__)
+    assert source is not None
+    code = code_digest([ROOT / "pipelines" / "features.py", source])
+    content = json.dumps([*told, config.data.features, code], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]

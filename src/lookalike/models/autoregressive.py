@@ -5,7 +5,8 @@
 The chain rule is exact, so is the likelihood, and training maximizes it directly (van den Oord et al., Pixel recurrent
 neural networks, 2016, arXiv:1601.06759; Uria et al., Neural autoregressive distribution estimation, 2016,
 arXiv:1605.02226). Every conditional is a mixture of logistics discretized to the grid, whose ends own what lies beyond
-(Salimans et al., PixelCNN++, 2017, arXiv:1701.05517).
+(Salimans et al., PixelCNN++, 2017, arXiv:1701.05517). Pixels are measured in tones, units in which each level of grey
+is as wide as it is common in the training set: what spikes their histogram has need no logistics of their own.
 
 An image is read in blocks of 2x2 pixels. A causal network tells each block of the blocks before it: gated convolutions
 look near by, dense masked layers (Germain et al., MADE, 2015, arXiv:1502.03509) look at everything, at the price of a

@@ -23,8 +23,10 @@ def build(section: Section, domain: Domain, *, seed: int) -> Any:
         UserError: an unknown target or key, or a value that the constructor's annotations exclude.
     """
     family = target(section, package="lookalike.models")
+    if not isinstance(family, type):
+        raise UserError(f"model._target_={section['_target_']}: that is a function, and a family is a class")
     arguments = arguments_of(section)
-    check_arguments(family.__init__, arguments, section="model", given=("domain",))
+    check_arguments(family.__init__, arguments, section="model", given=("domain",))  # type: ignore[misc]
     torch.set_flush_denormal(True)  # threads take it over from this one when they start
     torch.manual_seed(seed)
     return family(domain=domain, **arguments)

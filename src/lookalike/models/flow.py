@@ -27,7 +27,7 @@ from typing_extensions import TypedDict
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.core.likelihood import Kind, WorkingUnits, log_mean_exp, row_noise
-from lookalike.core.ranges import AtLeastTwo, PositiveInt, Widths, settings
+from lookalike.core.ranges import AtLeastTwo, Channels, PositiveInt, Widths, settings
 from lookalike.networks.blocks import Residual
 from lookalike.networks.marginals import Marginals
 
@@ -35,7 +35,7 @@ from lookalike.networks.marginals import Marginals
 @settings
 class ImageSize(TypedDict):
     bins: AtLeastTwo
-    channels: PositiveInt
+    channels: Channels
     depth: PositiveInt
 
 

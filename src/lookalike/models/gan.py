@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 
 from lookalike.core.domain import Domain
 from lookalike.core.likelihood import Kind, WorkingUnits
-from lookalike.core.ranges import PositiveFloat, PositiveInt, Widths, settings
+from lookalike.core.ranges import ImageWidths, PositiveFloat, PositiveInt, Widths, settings
 from lookalike.networks.classes import Classes, chosen, told
 from lookalike.networks.conv import Decoder, Encoder, as_pixels
 from lookalike.networks.mlp import MLP
@@ -31,7 +31,7 @@ from lookalike.networks.mlp import MLP
 @settings
 class ImageSize(TypedDict):
     latent: PositiveInt
-    widths: Widths
+    widths: ImageWidths
     depth: PositiveInt
 
 

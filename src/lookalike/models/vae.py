@@ -5,7 +5,8 @@
 Training maximizes the evidence lower bound E_q[log p(x | z) + log p(z) - log q(z | x)] (Kingma & Welling, Auto-encoding
 variational Bayes, 2014, arXiv:1312.6114). Evaluation uses K codes at once, log 1/K Σ p(x | z) p(z) / q(z | x), a bound
 that tightens with K (Burda et al., Importance weighted autoencoders, 2016, arXiv:1509.00519). The decoder gives every
-dimension a mixture of discretized logistics, so the bound is one on the probability of the grid points themselves.
+dimension a mixture of discretized logistics, so the bound is one on the probability of the grid points themselves;
+pixels are measured in tones, units in which each level of grey is as wide as it is common in the training set.
 
 The prior of an image's code is learned, one number after the other (Chen et al., Variational lossy autoencoder, 2017,
 arXiv:1611.02731): codes of data do not fill a normal distribution, and what is decoded from the holes is no data. That
@@ -29,7 +30,7 @@ from typing_extensions import TypedDict
 
 from lookalike.core.domain import Domain
 from lookalike.core.likelihood import Kind, LogisticMixture, WorkingUnits, log_mean_exp, row_noise
-from lookalike.core.ranges import NonNegativeInt, PositiveInt, Widths, settings
+from lookalike.core.ranges import ImageWidths, NonNegativeInt, PositiveInt, Widths, settings
 from lookalike.networks.causal import Sequential
 from lookalike.networks.classes import Classes, chosen, marginal, told
 from lookalike.networks.conv import Decoder, Encoder
@@ -43,7 +44,7 @@ HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 class ImageSize(TypedDict):
     latent: PositiveInt
     prior: NonNegativeInt
-    widths: Widths
+    widths: ImageWidths
     depth: PositiveInt
     context: PositiveInt
     inside: PositiveInt

@@ -6,7 +6,7 @@ from typing_extensions import TypedDict
 
 from lookalike.core.domain import Domain
 from lookalike.core.likelihood import WorkingUnits
-from lookalike.core.ranges import PositiveInt, Widths, settings
+from lookalike.core.ranges import ImageWidths, PositiveInt, Widths, settings
 from lookalike.networks.first import marginal_mixture, zero_last_layer
 from lookalike.networks.mlp import TimeMLP
 from lookalike.networks.paths import Path, Posterior, log_snr, shaped
@@ -18,7 +18,7 @@ LEAST_LOG_SNR = -10.0
 
 @settings
 class ImageSize(TypedDict):
-    widths: Widths
+    widths: ImageWidths
     depth: PositiveInt
     hidden: PositiveInt
 

@@ -15,6 +15,8 @@ class PixelBlocks(nn.Module):
     Blocks are a quarter of the places that pixels have, with four times as much to do at each. An image of an odd size
     has pixels beyond its border, which are told as 0 and count for nothing.
 
+    Networks and mixtures work in tones, which are those of an even grid until `units.fit` has seen a training set.
+
     Args:
         domain: of the images.
         components: logistics in a pixel's mixture.

@@ -1,6 +1,7 @@
 """What several test files share: small domains, small models of every family, the folder of raw data."""
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(group(str(item.path)), len(LONG)))
 
 
-# Networks this small gain nothing from a second thread, and lose much where cores are shared.
+# Networks and matrices this small gain nothing from a second thread, and lose much where cores are shared.
 torch.set_num_threads(1)
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of NumPy in the processes that tests start
 
 
 @pytest.fixture(scope="session")

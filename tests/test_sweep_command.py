@@ -494,6 +494,10 @@ def test_what_is_wrong_is_said_before_any_work(home: Path, run: Callable[..., Do
         ("data=heights,moons", "model=vae"): "add moons to `data` in conf/pipeline.yaml",
         ("model=vae", "sweep.name=../x"): "sweep.name=../x",
         ("+search=vae", "hydra/sweeper=optuna", "objective=[bits_per_dim,parameters]"): "hydra.sweeper.pruner=null",
+        ("+search=vae", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=0"): "hydra.sweeper.n_trials=0: it is a whole",
+        ("+search=vae", "hydra/sweeper=optuna", "hydra.sweeper.sampler=foo"): "hydra.sweeper.sampler=foo: choose from",
+        ("model=vae", "label=female,male"): "label=female: a sweep compares whole models",
+        ("model=vae", "label=female"): "label=female: a sweep compares whole models",
         ("model=vae", "nonsense"): "write KEY=VALUE",
     }
     commands = [["data=heights", "budget=smoke", "tracking=none", *arguments] for arguments in wrong]

@@ -29,7 +29,7 @@ def check_all(plain: Section, variants: list[tuple[str, Section]], wanted: list[
         UserError: a value out of its range, an objective that the model has none of, or data that are missing or
             not what `dvc.lock` says.
     """
-    config = check(without_own(plain))
+    config = checked(plain)
     prepared = check_data(config)
     for objective in wanted:
         check_available(
@@ -41,9 +41,21 @@ def check_all(plain: Section, variants: list[tuple[str, Section]], wanted: list[
         )
     check_settings(build(config.model, prepared.domain, seed=config.seed), config)
     for override, variant in variants:
-        changed = check(without_own(variant))
+        changed = checked(variant)
         if override.partition(".")[0] in ("model", "preview", "sampling", "likelihood"):
             check_settings(build(changed.model, prepared.domain, seed=changed.seed), changed)
+    return config
+
+
+def checked(plain: Section) -> Config:
+    """A configuration as its trial will have it.
+
+    Raises:
+        UserError: a value out of its range, or a class to paint.
+    """
+    config = check(without_own(plain))
+    if config.label is not None:
+        raise UserError(f"label={config.label}: a sweep compares whole models; sample.py alone paints one class")
     return config
 
 

@@ -96,6 +96,10 @@ def check_space(space: Space, plains: list[Section]) -> dict[str, str]:
         raise UserError(
             "nothing to search: give a space, such as +search=vae or 'optimizer.lr=tag(log, interval(1e-4, 1e-2))'"
         )
+    if space.sweeper == "optuna":
+        from lookalike.sweeps.study import check_settings
+
+        check_settings(space.base.hydra.sweeper)
     prunes = plains[0]["sweep"]["prune"] and space.sweeper == "optuna" and space.base.hydra.sweeper.pruner
     if prunes and len(wanted) > 1:
         raise UserError(

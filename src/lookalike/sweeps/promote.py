@@ -108,6 +108,8 @@ def choose(sweep: Sweep, arguments: list[str]) -> str:
     verdicts = summary.get("verdict", {})
     if len(verdicts) != 1:
         several = "has several objectives" if "pareto_front" in summary else f"is about {' and '.join(verdicts)}"
+        if "pareto_front" not in summary and not verdicts:
+            raise UserError(f"{sweep.name} has no finished trial. Run it again: {summary['command']}")
         raise UserError(f"{sweep.name} {several}: say which trial, with trial=FINGERPRINT")
     ((_, verdict),) = verdicts.items()
     if verdict["winner"] is None:

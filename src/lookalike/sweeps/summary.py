@@ -140,7 +140,7 @@ def verdict(rows: list[Record], objective: Objective) -> Record:
             "trials": best["trials"],
             "winner": best["title"] if not close else None,
             "within_error": [row["title"] for row in close],
-            "alone": "" if others else ", since no other finished",
+            "alone": "" if others else ", with nothing to compare it with: no other configuration finished",
         }
     return {"verdict": found}
 

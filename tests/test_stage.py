@@ -283,7 +283,7 @@ class Stopped:
 @pytest.fixture(scope="module", params=["SIGINT", "SIGTERM", "SIGKILL"])
 def stopped(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, prepared: Path, checkout: Path,
-    contents: Contents, environment: Callable[[Path], dict[str, str]], run_stage: Callable[..., Any],
+    contents: Contents, environment: Callable[[Path], dict[str, str]], call_stage: Callable[..., Any],
     places: Callable[[Path], list[str]],
 ) -> Stopped:  # fmt: skip
     folder = tmp_path_factory.mktemp(request.param)
@@ -299,7 +299,7 @@ def stopped(
     since = time.monotonic()
     _, error = process.communicate(timeout=120)
     seconds, then = time.monotonic() - since, contents(cell)
-    resumed = run_stage("train", *TRAINING, *places(folder))
+    resumed = call_stage("train", *TRAINING, *places(folder))
     return Stopped(
         signal.Signals[request.param], process.returncode, error, seconds, earlier, then, resumed, cell,
         folder / "scratch",

@@ -18,8 +18,8 @@ from lookalike import evaluation, truth
 from lookalike.core.config import ROOT, Config, LikelihoodPoints, arguments_of, choices, compose, target
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
-from lookalike.data import SPLITS, Prepared, Raw, Split, bars, checkerboard, gaussian, hills
-from lookalike.data.densities import LINE, Grid
+from lookalike.data import SPLITS, Prepared, Raw, Split, bars, checkerboard, gaussian, hills, spiral
+from lookalike.data.densities import LINE, PLANE, Grid, quadrature
 from lookalike.data.prepare import write
 from lookalike.distances import compare_and_part
 from lookalike.evaluation import against_truth, impossible, likelihoods, over_grid
@@ -115,6 +115,31 @@ def test_a_grid_point_has_the_integral_of_the_density_over_its_cell(data: str, r
     for value, probability in zip(values, found, strict=True):
         # What lies beyond the grid is 1e-6 at most.
         assert probability == pytest.approx(products @ density(data, value + offsets), rel=3e-6)
+
+
+def test_quadrature_in_parts_is_as_good_as_in_one() -> None:
+    for nodes in (17, 128, 129, 1000):
+        places, weights = quadrature(nodes, None)
+        assert nodes <= len(places) < nodes + 10
+        assert (np.diff(places) > 0).all()
+        assert weights.sum() == pytest.approx(1, abs=1e-13)
+        # A bump twice as wide as most nodes, but for sixteen, lie apart.
+        bump = norm(0.3, 2 / (nodes - 16))
+        assert weights @ bump.pdf(places) == pytest.approx(bump.cdf(1) - bump.cdf(0), abs=1e-12)
+    with pytest.raises(UserError, match="33000 places to sum over"):
+        quadrature(33_000, None)
+
+
+def test_a_long_thin_spiral_is_known() -> None:
+    thin = spiral.Spiral(arms=1, turns=10, radius=3.9, deviation=0.05)
+    joint = spiral.log_joint(thin)
+    assert np.exp(joint).sum() == pytest.approx(1, abs=1e-12)
+    # Ten windings cross the axis from the centre to the right, where the radius is a whole number of tenths of it.
+    middle = PLANE.levels // 2
+    right = np.exp(joint[0, middle:, middle - 1 : middle + 1]).sum(axis=1)
+    peaks = np.flatnonzero((right[1:-1] > right[:-2]) & (right[1:-1] > right[2:])) + 1
+    crossings = 3.9 * np.arange(1, 11) / 10 / PLANE.step - 0.5
+    assert np.abs(crossings[:, None] - peaks).min(axis=1).max() <= 1
 
 
 def test_far_from_all_hills_no_digits_are_lost() -> None:
@@ -324,6 +349,7 @@ def test_a_reader_runs_no_code_that_dvc_is_not_told_of(data: str) -> None:
         ("ring", "+data.reader.density.colour=1", "unknown key 'data.reader.density.colour'"),
         ("moons", "data.reader.density.deviation=0.001", "data.reader.density.deviation=0.001"),
         ("moons", "data.reader.density.radius=9", "of it lies between -4 and 4"),
+        ("moons", "data.reader.density.radius=1e12", "that pen is too thin for a curve so long"),
         ("spiral", "data.reader.density.arms=1.5", "data.reader.density.arms=1.5"),
         ("checkerboard", "data.reader.density.squares=6", "squares=6: choose one of 2, 4, 8, 16"),
         ("hills", "data.reader.density.means=[0]", "give every hill a weight, a mean and a deviation"),

@@ -123,6 +123,18 @@ def test_a_start_has_the_spikes_of_the_training_set_s_levels(
     assert model.losses(x[1000:])["loss"].item() > entropy + 1
 
 
+def test_matrices_of_images_are_turned_but_the_last_and_the_dense_ones(
+    small_model: Callable[..., Any], make_domain: Callable[..., Domain]
+) -> None:
+    model = small_model("autoregressive", make_domain(1, 6, 6, levels=8))
+    chosen = {id(weight) for weight in model.kernels()}
+    left = [name for name, p in model.named_parameters() if p.ndim > 1 and id(p) not in chosen]
+    dense = [f"far.{i}.{part}" for i in range(len(model.far)) for part in ("weight", "shrink.weight", "grow.weight")]
+    inside = [f"pixels.inside.{name}" for name in ("weight", "second", "outer", "third")]
+    assert sorted(left) == sorted(["position", "first", *dense, *inside])
+    assert small_model("autoregressive", make_domain(4, levels=8)).kernels() == []
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("itself", [False, True])
 def test_a_causal_convolution_is_the_same_at_one_place_as_at_all(itself: bool) -> None:

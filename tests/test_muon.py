@@ -56,6 +56,43 @@ def test_a_step_has_the_singular_vectors_of_the_momentum_and_values_near_one(sha
     assert values.max() < 1.3
 
 
+class Told(nn.Module):
+    """A model that says which of its weights are turned: a matrix and a stack of such."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 12)
+        self.stack: Any = nn.Parameter(torch.randn(3, 12, 5))
+        self.conv = nn.Conv2d(4, 4, 3)
+
+    def kernels(self) -> list[nn.Parameter]:
+        return [self.first.weight, self.stack]
+
+
+def test_a_model_may_choose_what_is_turned() -> None:
+    model = Told()
+    stretched = [group for group in groups(model, SETTINGS) if group["stretch"]]
+    assert [{id(p) for p in group["params"]} for group in stretched] == [{id(model.first.weight), id(model.stack)}]
+    assert not [g for g in groups(model, SETTINGS.model_copy(update={"muon": 0.0})) if g["stretch"]]
+
+
+def test_every_matrix_of_a_stack_takes_its_own_step() -> None:
+    together, alone = Told(), [nn.Parameter(torch.randn(12, 5)) for _ in range(3)]
+    with torch.no_grad():
+        for part, own in zip(together.stack, alone, strict=True):
+            own.copy_(part)
+    group = {"weight_decay": 0.1, "stretch": 2.0}
+    optimizers = [Muon([group | {"params": params}], lr=0.01) for params in ([together.stack], alone)]
+    for step in range(3):
+        gradient = torch.randn(3, 12, 5, generator=torch.Generator().manual_seed(step))
+        together.stack.grad = gradient
+        for own, part in zip(alone, gradient, strict=True):
+            own.grad = part.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(together.stack, torch.stack(list(alone)))
+
+
 def test_hidden_kernels_alone_take_orthogonal_steps() -> None:
     net = make()
     hidden = [name for name, weight in net.named_parameters() if is_hidden_kernel(weight)]

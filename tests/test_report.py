@@ -630,6 +630,12 @@ def test_a_damaged_file_is_named(copy: Path, name: str) -> None:
         read_tables(copy, LISTED)
 
 
+def test_scores_without_a_metric_are_named(copy: Path) -> None:
+    (copy / "heights" / "vae" / "evaluate" / "metrics.json").write_text('{"versions": {}}')
+    with pytest.raises(UserError, match=r"damaged: .*evaluate/metrics\.json .*no metric in it"):
+        read_tables(copy, LISTED)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [

@@ -107,6 +107,7 @@ def test_every_range_of_a_search_space_is_explained(family: str) -> None:
         ("data=nope", "unknown data 'nope'"),
         ("+search=nope", "unknown search 'nope'"),
         ("optimizer.lr=choice()", "optimizer.lr"),
+        ("hydra/launcher=nope", "unknown hydra/launcher .nope.: choose one of basic, joblib"),
     ],
 )
 def test_a_space_that_is_none_is_refused(space: Any, override: str, says: str) -> None:

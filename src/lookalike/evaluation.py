@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.flop_counter import FlopCounterMode
 
 from lookalike import truth
 from lookalike.core.config import Config, LikelihoodPoints
@@ -20,6 +19,7 @@ from lookalike.extractor import Extractor
 from lookalike.features import features_of
 from lookalike.landscape import has_one, landscape
 from lookalike.metrics import Score
+from lookalike.operations import Operations
 from lookalike.processes import divided
 
 Entry = dict[str, Any]
@@ -84,11 +84,12 @@ def subset(count: int, most: int) -> NDArray[np.int64]:
 
 
 def operations_per_point(model: Any, grid: NDArray[Any], settings: dict[str, Any]) -> float:
-    """Floating-point operations of one point's likelihood, by torch's own counter."""
+    """Floating-point operations of one point's likelihood."""
     pair = torch.from_numpy(np.array(grid[:2]))
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    counter = Operations()
+    with torch.no_grad(), counter:
         model.log_likelihood(pair, **settings)
-    return float(counter.get_total_flops()) / len(pair)
+    return counter.total / len(pair)
 
 
 def log_likelihoods(

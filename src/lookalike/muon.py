@@ -31,6 +31,14 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
+def turned(model: nn.Module) -> list[nn.Parameter]:
+    """The weights of a model that take orthogonal steps: those that it names, else kernels between hidden layers."""
+    named: Any = getattr(model, "kernels", None)
+    if named is not None:
+        return list(named())
+    return [weight for weight in model.parameters() if is_hidden_kernel(weight)]
+
+
 def is_hidden_kernel(weight: Tensor) -> bool:
     """Whether a weight leads from a layer to one of as many channels: neither a first layer, nor a last, nor a bias."""
     return weight.ndim == 4 and weight.shape[0] == weight.shape[1] and weight.shape[2:].numel() > 1
@@ -42,6 +50,8 @@ class Muon(torch.optim.AdamW):
     Args:
         groups: of parameters, with `stretch` each; those of a stretch are kernels `[outputs, inputs, ...]`.
         others: of AdamW.
+
+    A weight of three dimensions is a stack of matrices, each of which takes a step of its own.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], **others: Any) -> None:
@@ -76,9 +86,15 @@ class Muon(torch.optim.AdamW):
             state["momentum"] = torch.zeros_like(weight)
         state["step"] += 1
         momentum = state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
-        # Convolutions keep their channels last: in this order the matrix is not copied.
-        ahead = weight.grad.lerp(momentum, MOMENTUM).movedim(1, -1)
-        step = orthogonalized(ahead.flatten(1)).view(ahead.shape).movedim(-1, 1)
-        length = 0.2 * math.sqrt(max(len(weight), weight[0].numel()))
+        ahead = weight.grad.lerp(momentum, MOMENTUM)
+        if weight.ndim == 3:
+            step = orthogonalized(ahead)
+            longest = max(weight.shape[1:])
+        else:
+            # Convolutions keep their channels last: in this order the matrix is not copied.
+            ahead = ahead.movedim(1, -1)
+            step = orthogonalized(ahead.flatten(1)).view(ahead.shape).movedim(-1, 1)
+            longest = max(len(weight), weight[0].numel())
+        length = 0.2 * math.sqrt(longest)
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.add_(step, alpha=-group["lr"] * group["stretch"] * length)

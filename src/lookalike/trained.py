@@ -52,10 +52,11 @@ class Trained:
 
     def check_settings(self, config: Config) -> None:
         """Check the sections that are handed to the model, and say which settings of it are not those it was trained
-        with: it is used as it was trained."""
+        with: it is used as it was trained. Who asks for a class knows that it is conditional."""
         check_settings(self.model, config)
         trained, told = (dict(leaves(section)) for section in (self.record["configuration"]["model"], config.model))
-        for key in sorted(told):
+        known = set() if config.label is None else {"conditional"}
+        for key in sorted(told.keys() - known):
             if told[key] != trained.get(key):
                 how = f"model.{key}={trained.get(key)}, not {told[key]}, and is used as it was trained"
                 print(f"note: {self.record['name']} was trained with {how}", file=sys.stderr)

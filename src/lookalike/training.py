@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
-from torch.utils.flop_counter import FlopCounterMode
 
 from lookalike.core.config import Optimizer, Trainer
 from lookalike.core.errors import UserError
 from lookalike.history import History, Observer, Record, Silent, reseed
 from lookalike.models.build import set_threads
-from lookalike.muon import Muon, is_hidden_kernel
+from lookalike.muon import Muon, turned
+from lookalike.operations import Operations
 from lookalike.ranks import check, for_lightning, together
 
 Batch = tuple[Tensor, ...]
@@ -126,7 +126,7 @@ def step_seed(seed: int, step: int, rank: int) -> int:
 def groups(model: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:
     """What is trained, by how: weight decay on matrices and kernels, none on biases, gains and the like."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    hidden = {p for p in trained if settings.muon and is_hidden_kernel(p)}
+    hidden = set(turned(model)) if settings.muon else set()
     kinds = (
         ([p for p in trained if p in hidden], settings.weight_decay, settings.muon),
         ([p for p in trained if p.ndim > 1 and p not in hidden], settings.weight_decay, 0.0),
@@ -136,17 +136,13 @@ def groups(model: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:
 
 
 def operations_per_step(model: nn.Module, batch: Batch, optimizer: Optimizer | None = None) -> int:
-    """Floating-point operations of one step on a batch, by torch's own counter.
-
-    It counts matrix products and convolutions, two operations a multiply-add, of the forward and backward pass and of
-    an optimizer.
-    """
-    twin = copy.deepcopy(model)
-    with torch.random.fork_rng(), FlopCounterMode(display=False) as counter:
+    """Floating-point operations of one step on a batch: forward and backward pass, and an optimizer."""
+    twin, counter = copy.deepcopy(model), Operations()
+    with torch.random.fork_rng(), counter:
         twin.losses(*batch)["loss"].backward()  # type: ignore[operator]
         if optimizer is not None:
             Muon(groups(twin, optimizer), lr=0.0).step()
-    return int(counter.get_total_flops())
+    return counter.total
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:

@@ -230,7 +230,8 @@ def explain_missing(error: MissingConfigException) -> str:
     group, _, name = missing.rpartition("/")
     if not group:
         return f"configuration: {error}"
-    return f"unknown {group} '{name}': choose one of {', '.join(choices(group))}"
+    known = sorted(error.options or choices(group))  # plugins of Hydra bring some
+    return f"unknown {group} '{name}': choose one of {', '.join(known)}"
 
 
 def explain_override(overrides: list[str], error: Exception) -> str:

@@ -1,6 +1,7 @@
 """What data sets with a known density share: the grids that they are drawn on, probabilities of a grid's intervals."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ Floats = NDArray[np.float64]
 
 OFF_GRID = 1e-3
 """What of a density may lie beyond its grid."""
+
+PANEL, MOST_NODES = 128, 2**15
+"""Nodes of a quadrature: of each part of a curve, and of all of it. Curves that a grid holds need no more."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,14 +117,32 @@ def log_marginal(joint: Floats, grid: NDArray[Any]) -> Floats:
     return nats
 
 
+def quadrature(nodes: float, density: Any) -> tuple[Floats, Floats]:
+    """At least so many nodes in [0, 1], and their weights: Gauss and Legendre's rule on equal parts of the interval.
+
+    Raises:
+        UserError: more nodes than any curve on a grid needs.
+    """
+    if nodes > MOST_NODES:
+        raise UserError(
+            f"data.reader.density={density}: that pen is too thin for a curve so long, whose probabilities would take "
+            f"{nodes:.0f} places to sum over ({MOST_NODES} at most); make the curve shorter or the deviation larger"
+        )
+    panels = math.ceil(nodes / PANEL)
+    places, weights = np.polynomial.legendre.leggauss(math.ceil(nodes / panels))
+    every = (np.arange(panels)[:, None] + (places + 1) / 2) / panels
+    return every.ravel(), np.tile(weights / (2 * panels), panels)
+
+
 def log_sum(x: Floats, y: Floats, weights: Floats) -> Floats:
     """log Σ_m w_m exp(x_mi + y_mj) of `[M, levels]` and `[M, levels]`: `[levels, levels]`.
 
-    One matrix product; rows in which it underflows, far from the curve, are done again without leaving logarithms.
+    One matrix product; where it underflows, far from the curve, the sum is done again without leaving logarithms.
     """
     most_x, most_y = x.max(axis=0), y.max(axis=0)
     product = (weights[:, None] * np.exp(x - most_x)).T @ np.exp(y - most_y)
     total: Floats = np.log(np.maximum(product, 1e-300)) + most_x[:, None] + most_y
-    for i in np.flatnonzero((product < 1e-280).any(axis=1)):
-        total[i] = logsumexp(np.log(weights)[:, None] + x[:, i, None] + y, axis=0)
+    far = product < 1e-280
+    for i in np.flatnonzero(far.any(axis=1)):
+        total[i, far[i]] = logsumexp(np.log(weights)[:, None] + x[:, i, None] + y[:, far[i]], axis=0)
     return total

@@ -18,7 +18,7 @@ from typing_extensions import TypedDict
 
 from lookalike.core.ranges import AtLeastTwo, PositiveFloat, Seed, settings
 from lookalike.data import Raw
-from lookalike.data.densities import PLANE, Floats, log_marginal, log_sum
+from lookalike.data.densities import PLANE, Floats, log_marginal, log_sum, quadrature
 
 
 @settings
@@ -33,15 +33,15 @@ def log_joint(density: Moons) -> Floats:
     """log P(moon, grid point) `[2, levels, levels]`.
 
     Raises:
-        UserError: moons that the grid does not hold.
+        UserError: moons that the grid does not hold, or too long and thin to sum over.
     """
     radius, deviation = density["radius"], density["deviation"]
-    nodes, weights = np.polynomial.legendre.leggauss(16 + int(2 * np.pi * radius / deviation))
-    theta = np.pi * (nodes + 1) / 2
+    nodes, weights = quadrature(16 + 2 * np.pi * radius / deviation, density)
+    theta = np.pi * nodes
     x = PLANE.log_intervals(radius * (np.cos(theta) - 0.5), deviation)
     y = PLANE.log_intervals(radius * (np.sin(theta) - 0.25), deviation)
     # The grid is symmetric about the origin, and so is the other moon.
-    moon = log_sum(x, y, weights / 4)
+    moon = log_sum(x, y, weights / 2)
     joint = np.stack([moon, moon[::-1, ::-1]])
     return PLANE.normalized(joint, density)
 

@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 
 from lookalike.core.ranges import AtLeastTwo, PositiveFloat, Seed, settings
 from lookalike.data import Raw
-from lookalike.data.densities import PLANE, Floats, log_marginal, log_sum
+from lookalike.data.densities import PLANE, Floats, log_marginal, log_sum, quadrature
 
 
 @settings
@@ -36,18 +36,17 @@ def log_joint(density: Spiral) -> Floats:
     """log P(arm, grid point) `[arms, levels, levels]`.
 
     Raises:
-        UserError: a spiral that the grid does not hold.
+        UserError: a spiral that the grid does not hold, or too long and thin to sum over.
     """
     arms, turns, radius, deviation = density["arms"], density["turns"], density["radius"], density["deviation"]
     steepest = radius * np.hypot(1, 2 * np.pi * turns)  # of the curve's length, by s
-    nodes, weights = np.polynomial.legendre.leggauss(16 + int(2 * steepest / deviation))
-    s = (nodes + 1) / 2
+    s, weights = quadrature(16 + 2 * steepest / deviation, density)
     parts = []
     for k in range(arms):
         angle = 2 * np.pi * (turns * s + k / arms)
         x = PLANE.log_intervals(radius * s * np.cos(angle), deviation)
         y = PLANE.log_intervals(radius * s * np.sin(angle), deviation)
-        parts.append(log_sum(x, y, weights * s / arms))
+        parts.append(log_sum(x, y, 2 * weights * s / arms))
     joint = np.stack(parts)
     return PLANE.normalized(joint, density)
 

@@ -18,6 +18,9 @@
     `losses(x, labels)` and `start(x, labels)` get class numbers `[N]`, `sample(n, labels, **settings)` takes class
     numbers `[n]`, int64, or draws them by their shares without any, and `log_likelihood(x)` is still of x alone,
     log Σ_c p(c) p(x | c).
+`kernels() -> [parameter, ...]`
+    Families with a choice of their own of what `optimizer.muon` turns: matrices and convolutions' kernels `[outputs,
+    inputs, ...]`, or stacks of matrices `[n, inputs, outputs]`. Of others it is kernels between hidden layers.
 `check(section)`
     Families whose settings depend on each other raise a UserError where these don't go together.
 

@@ -34,6 +34,7 @@ from lookalike.networks.pixels import PixelBlocks
 
 @settings
 class ImageSize(TypedDict):
+    components: PositiveInt
     channels: PositiveInt
     depth: PositiveInt
     mixed: PositiveInt
@@ -42,6 +43,7 @@ class ImageSize(TypedDict):
 
 @settings
 class VectorSize(TypedDict):
+    components: PositiveInt
     hidden: PositiveInt
 
 
@@ -49,24 +51,23 @@ class Autoregressive(nn.Module):
     """
     Args:
         domain: what one observation is.
-        components: logistics in each conditional's mixture.
         conditional: whether the network is told an observation's class.
-        image: `channels` of the causal network, `depth` (convolutions, each followed by a dense layer), numbers a
-            block that are `mixed` by a dense layer, and `hidden` width of the networks inside a block.
-        vector: `hidden` width of each dimension's network.
+        image: `components` (logistics in each conditional's mixture), `channels` of the causal network, `depth`
+            (convolutions, each followed by a dense layer), numbers a block that are `mixed` by a dense layer, and
+            `hidden` width of the networks inside a block.
+        vector: `components`, and `hidden` width of each dimension's network.
     """
 
     likelihood_kind: ClassVar[Kind | None] = "exact"
 
-    def __init__(
-        self, *, domain: Domain, components: PositiveInt, conditional: bool, image: ImageSize, vector: VectorSize
-    ) -> None:
+    def __init__(self, *, domain: Domain, conditional: bool, image: ImageSize, vector: VectorSize) -> None:
         super().__init__()
-        self.domain, self.components = domain, components
+        self.domain = domain
         self.units = WorkingUnits(domain)
         self.classes = Classes(domain) if conditional else None
         classes = self.classes.count if self.classes is not None else 0
         self.is_image = domain.kind == "image"
+        self.components = components = (image if self.is_image else vector)["components"]
         if self.is_image:
             context = image["channels"]
             self.pixels: Any = PixelBlocks(
@@ -108,6 +109,15 @@ class Autoregressive(nn.Module):
         inside = self.pixels.inside if self.is_image else self.inside
         nn.init.zeros_(inside.outer)
         nn.init.zeros_(inside.third)
+
+    def kernels(self) -> list[nn.Parameter]:
+        """What `optimizer.muon` turns: the matrices of images but for the last of a block's pixels, and but for the
+        dense layers, of which an orthogonal step would cost more than all else."""
+        if not self.is_image:
+            return []
+        inside = self.pixels.inside
+        hidden = [weight for near in self.near for weight in (near.conv.weight, near.out.weight)]
+        return [self.stem.weight, self.before.weight, *hidden, inside.context.weight, inside.inner]
 
     def context(self, blocks: Tensor, one_hot: Tensor | None) -> Tensor:
         """What each block `[N, rows, columns, size]` is told of those before it and of the class, `[N, rows, columns,

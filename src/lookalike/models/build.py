@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import threadpoolctl
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -33,18 +34,20 @@ def build(section: Section, domain: Domain, *, seed: int) -> Any:
 
 
 def set_threads(threads: int | None, *, processes: int = 1) -> None:
-    """Let torch use as many threads as are asked for in each process; by default the cores are divided among these.
+    """Let torch and NumPy's linear algebra use as many threads as are asked for in each process; by default the cores
+    are divided among these.
 
     Raises:
         UserError: more than there are cores.
     """
     if threads is None:
-        if processes > 1:
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
-        return
+        if processes == 1:
+            return
+        threads = max(1, (os.cpu_count() or 1) // processes)
     if threads > (cores := os.cpu_count() or 1):
         raise UserError(f"trainer.threads={threads}: there are {cores} cores")
     torch.set_num_threads(threads)
+    threadpoolctl.threadpool_limits(limits=threads, user_api="blas")
 
 
 def check_settings(model: Any, config: Config) -> None:

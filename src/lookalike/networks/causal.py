@@ -61,18 +61,19 @@ class CausalResidual(nn.Module):
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
+        self.norm = nn.RMSNorm(channels)
         self.conv = CausalConv(inputs=channels, outputs=2 * channels, rows=1, reach=1, itself=True)
         self.out = nn.Linear(channels, channels)
 
     def forward(self, h: Tensor) -> Tensor:
         """`[N, H, W, channels]` to the same."""
-        value, gate = self.conv(functional.silu(h)).chunk(2, dim=-1)
+        value, gate = self.conv(self.norm(h)).chunk(2, dim=-1)
         out: Tensor = h + self.out(value * torch.sigmoid(gate))
         return out
 
     def at(self, buffer: Tensor, h: Tensor, i: int, j: int) -> Tensor:
         """The output `[N, channels]` at a place for the input there; keeps the input."""
-        self.conv.put(buffer, functional.silu(h), i, j)
+        self.conv.put(buffer, self.norm(h), i, j)
         value, gate = self.conv.at(buffer, i, j).chunk(2, dim=-1)
         out: Tensor = h + self.out(value * torch.sigmoid(gate))
         return out

@@ -283,6 +283,8 @@ def read_scores(path: Path) -> dict[str, Entry]:
     """
     names = {"standard_error": "error"}
     scores = {metric: entry for metric, entry in read_json(path).items() if metric != VERSIONS}
+    if not scores:
+        raise damaged(path, "no metric in it")
     for metric, entry in scores.items():
         if not isinstance(entry, dict) or "value" not in entry:
             raise UserError(f"damaged: {path} (no value of {metric}). Run its stage again")

@@ -1,0 +1,75 @@
+"""Operations: as many as torch's own counter finds, without the compiler that it imports. Threads of what computes."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from conftest import shrunk
+from torch.utils.flop_counter import FlopCounterMode
+
+from lookalike.core.config import Config, choices
+from lookalike.core.domain import Domain
+from lookalike.models import Fitted
+from lookalike.models.build import build
+from lookalike.muon import Muon
+from lookalike.operations import Operations
+from lookalike.training import groups
+
+
+@pytest.mark.parametrize("family", choices("model"))
+@pytest.mark.parametrize("shape", [(1, 6, 6), (3,)], ids=["image", "vector"])
+def test_a_family_s_operations_are_those_of_torch_s_own_counter(
+    family: str, shape: tuple[int, ...], small_config: Callable[..., Config], make_domain: Callable[..., Domain]
+) -> None:
+    config, domain = small_config(family), make_domain(*shape, levels=16)
+    model = build(config.model, domain, seed=0)
+    x = torch.randint(0, 16, (40, *shape))
+    if isinstance(model, Fitted):
+        model.fit(x)
+    elif hasattr(model, "start"):
+        model.start(x)
+
+    def step() -> None:
+        torch.manual_seed(0)
+        model.losses(x[:4])["loss"].backward()
+        assert config.optimizer is not None
+        Muon(groups(model, config.optimizer), lr=0.0).step()
+
+    cheap = shrunk(config.likelihood or {}, 8)
+
+    def score() -> None:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            model.log_likelihood(x[:2], **cheap)
+
+    works = [] if isinstance(model, Fitted) else [step]
+    works += [score] if model.likelihood_kind is not None else []
+    for work in works:
+        with FlopCounterMode(display=False) as theirs:
+            work()
+        with Operations() as ours:
+            work()
+        assert ours.total == theirs.get_total_flops()
+        assert ours.total > 0 or work is score
+
+
+def test_counting_imports_no_compiler() -> None:
+    code = (
+        "import sys, torch\nfrom lookalike.operations import Operations\n"
+        "with Operations() as counter:\n    torch.ones(2, 3) @ torch.ones(3, 4)\n"
+        "print(counter.total, 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(2 * 2 * 3 * 4), "False"]
+
+
+def test_linear_algebra_has_the_threads_of_torch() -> None:
+    code = (
+        "import numpy, torch, threadpoolctl\nfrom lookalike.models.build import set_threads\nset_threads(1)\n"
+        "print(torch.get_num_threads(), *{lib['num_threads'] for lib in threadpoolctl.threadpool_info()})"
+    )
+    environment = {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["1", "1"]

@@ -34,9 +34,11 @@ def store(name: str, home: Path) -> list[str]:
 
 
 @pytest.fixture
-def own_store(home: Path, environment: Callable[[Path], dict[str, str]]) -> Callable[[str], dict[str, str]]:
+def own_store(
+    home: Path, environment: Callable[[Path], dict[str, str]], empty_store: Callable[[Path], str]
+) -> Callable[[str], dict[str, str]]:
     """`own_store(name)`: variables by which a sweep's runs go to a store of its own."""
-    return lambda name: environment(home) | {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/.trace/{name}.db"}
+    return lambda name: environment(home) | {"MLFLOW_TRACKING_URI": empty_store(home / ".trace" / f"{name}.db")}
 
 
 def client_of(home: Path, name: str) -> Any:

@@ -232,8 +232,10 @@ def test_a_new_server_gets_the_same_content_from_the_files(tracked: Workspace, t
     assert again == live
 
 
-def test_the_environment_names_the_server_before_the_configuration(tracked: Workspace, tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path}/mlflow.db"
+def test_the_environment_names_the_server_before_the_configuration(
+    tracked: Workspace, tmp_path: Path, empty_store: Callable[[Path], str]
+) -> None:
+    store = empty_store(tmp_path / "mlflow.db")
     tracked.run("record", MLFLOW_TRACKING_URI=store, MLFLOW_RUN_ID="a run of somebody else")
     assert len(runs(store)) == 1
 
@@ -360,8 +362,10 @@ def test_eight_processes_at_once_on_a_fresh_store_lose_nothing(
         assert preview_steps(store, run) == [299]
 
 
-def test_settings_that_change_keep_the_parameter_and_show_in_a_tag(tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path}/mlflow.db"
+def test_settings_that_change_keep_the_parameter_and_show_in_a_tag(
+    tmp_path: Path, empty_store: Callable[[Path], str]
+) -> None:
+    store = empty_store(tmp_path / "mlflow.db")
     folder = tmp_path / "sample"
     folder.mkdir()
     (folder / "samples.png").write_bytes(b"a picture")
@@ -374,8 +378,10 @@ def test_settings_that_change_keep_the_parameter_and_show_in_a_tag(tmp_path: Pat
         assert run.data.tags.get("now.sampling.steps") == (None if steps == 10 else "20")
 
 
-def test_a_view_that_fails_leaves_its_stage_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    store = f"sqlite:///{tmp_path}/mlflow.db"
+def test_a_view_that_fails_leaves_its_stage_alone(
+    tmp_path: Path, empty_store: Callable[[Path], str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = empty_store(tmp_path / "mlflow.db")
     with views.opened(config_of(store), record()) as view:
         view.record("train", tmp_path / "nothing")
         view.metrics({"train/loss": 1.0}, 1)

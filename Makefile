@@ -34,10 +34,11 @@ repro: cells ## Run the whole pipeline, show the leaderboard
 	@$(MAKE) --no-print-directory report
 
 # A `dvc repro` works on one stage at a time; several beside each other are how DVC does more. Each holds what it reads and
-# writes, so a cell runs its own stages alone, once its data set's features are there.
+# writes, so a cell runs its own stages alone, once its data set's features are there. Cells are begun from the last one
+# listed in conf/pipeline.yaml to the first, so that those that need no training fill what is left at the end.
 cells: data ## Train, sample and score every family (of DATA=mnist alone), JOBS cells at once
 	@dvc status --quiet || $(MAKE) --no-print-directory --keep-going --jobs=$(JOBS) side_by_side \
-	  STAGES="$$(dvc stage list --name-only | sort -r | tr '\n' ' ')"
+	  STAGES="$$(dvc stage list --name-only | sed -n '1!G;h;$$p' | tr '\n' ' ')"
 
 ifdef STAGES
 SETS := $(filter features@$(or $(DATA),%),$(STAGES))

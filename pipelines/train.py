@@ -12,10 +12,12 @@ def main(config: Config) -> None:
     # While MLflow is imported beside, torch is here.
     from lookalike import learning
     from lookalike.models.build import build, check_settings, set_threads
+    from lookalike.truth import check_drawn_from
 
     set_threads(config.trainer.threads, processes=config.trainer.devices)
     cell, cost = Cell(config), Cost()
     prepared = Prepared(cell.prepared)
+    check_drawn_from(prepared, config.data.reader)
     model = build(config.model, prepared.domain, seed=config.seed)
     check_settings(model, config)
     record = learning.identity(config, prepared)

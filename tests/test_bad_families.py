@@ -14,6 +14,7 @@ from lookalike.learning import count_parameters
 from lookalike.models import Fitted
 from lookalike.models.build import build
 from lookalike.networks import histogram
+from lookalike.networks.causal import CausalConv, CausalMixer
 
 DOMAINS = {
     "image of one pixel": ((1, 1, 1), 256),
@@ -91,3 +92,26 @@ def test_what_a_fitted_family_keeps_counts_as_learned(
     assert count_parameters(mixture) == 2 + 2 * 2 + 2 * 2 * 2
     vae = small_model("vae", vector)
     assert count_parameters(vae) == sum(p.numel() for p in vae.parameters()) > 0
+
+
+def test_weights_under_a_mask_do_not_count_as_learned(
+    small_model: Callable[..., Any], make_domain: Callable[..., Domain]
+) -> None:
+    model = small_model("autoregressive", make_domain(1, 4, 4, levels=8), width=2)
+    x = torch.randint(0, 8, (8, 1, 4, 4), generator=torch.Generator().manual_seed(0))
+    model.start(x)
+    moved = [torch.zeros_like(weight, dtype=torch.bool) for weight in model.parameters()]
+    for _ in range(3):
+        for weight in model.parameters():  # what starts at 0 hides others
+            weight.data += 0.1 * torch.randn(weight.shape)
+        model.zero_grad()
+        model.losses(x)["loss"].backward()
+        for seen, weight in zip(moved, model.parameters(), strict=True):
+            seen |= weight.grad != 0
+    reached = sum(int(seen.sum()) for seen in moved)
+    assert reached <= count_parameters(model) < sum(p.numel() for p in model.parameters())
+    mixer = CausalMixer(channels=2, places=5, width=3)
+    everything = sum(weight.numel() for weight in mixer.parameters())
+    assert count_parameters(mixer) == everything - 3**2 * (5 * 4 // 2)
+    conv = CausalConv(inputs=2, outputs=3, rows=1, reach=1, itself=True)
+    assert count_parameters(conv) == 3 * 2 * 5 + 3

@@ -1,5 +1,6 @@
 """Model cards and what they say of mistakes: every number in them is one of the records'."""
 
+import copy
 import json
 import re
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from test_report import MODELS, bits, distance, table_of, write_cells
 from lookalike.core.config import choices
 from lookalike.report.cards import FAMILIES, cards, described
 from lookalike.report.cells import Listed, Table, read_tables
+from lookalike.report.contest import Entrant
 from lookalike.report.leaderboard import describe
 from lookalike.report.mistakes import mistakes
 
@@ -77,6 +79,23 @@ def test_a_card_says_what_kind_of_likelihood_there_is(tables: list[Table]) -> No
     assert "likelihood is an exact" in written["heights-independent.md"]
     assert "likelihood is an estimate" in written["heights-flow_matching.md"]
     assert "It has no likelihood" in written["heights-copycat.md"]
+
+
+def test_a_card_says_what_coarser_steps_of_a_solver_change(tables: list[Table]) -> None:
+    table = copy.deepcopy(tables[0])
+    row = next(row for row in table.families if row.model == "flow_matching")
+    told = {"solver": "rk4", "steps": 10, "tolerance": None}
+    row.metrics["bits_per_dim"]["coarser"] = {
+        "change": -0.0184, "standard_error": 0.00123, "points": 100, "settings": told,
+    }  # fmt: skip
+    card = cards(table)["heights-flow_matching.md"]
+    assert (
+        "coarser steps of its solver (solver rk4, steps 10) its bits would change by -0.018 ± 0.001, on 100 p" in card
+    )
+    assert "coarser: change -0.0184, standard error 0.00123, points 100, settings solver rk4, steps 10" in card
+    assert "coarser" not in cards(table)["heights-vae.md"]
+    # What a solver's steps change is a result: seeds, and rankings, need not share it.
+    assert "coarser" not in Entrant(entry=row.metrics["bits_per_dim"]).protocol
 
 
 def test_a_family_is_described_by_its_own_file_formula_and_reference_included(tables: list[Table]) -> None:

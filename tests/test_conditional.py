@@ -18,6 +18,7 @@ from lookalike.core.errors import UserError
 from lookalike.history import Silent
 from lookalike.models import Startable
 from lookalike.models.build import build, check_settings, load_weights, save_weights
+from lookalike.networks.classes import Classes
 from lookalike.sampling import class_number, draw, draw_classes
 from lookalike.training import operations_per_step, train
 
@@ -257,6 +258,63 @@ def test_samples_of_a_class_follow_its_probabilities_and_all_follow_the_sum(enum
         given = torch.full((256,), c or 0)
         nats = model.log_likelihood(outcomes) if c is None else model.log_probs(outcomes, given).sum(1)
         assert 0.5 * (frequencies - nats.exp()).abs().sum() < 0.06, c
+
+
+# A bound of which the logarithm alone is known
+
+
+def test_a_bound_over_classes_is_below_the_sum_however_noisy_its_parts_are(
+    make_domain: Callable[..., Domain],
+) -> None:
+    classes = Classes(dataclasses.replace(make_domain(2, levels=4), labels=LABELS))
+    classes.start(torch.tensor([0, 0, 0, 1, 1, 2]))
+    given = torch.tensor([-70.0, -69.0, -71.5], dtype=torch.float64)
+    n, noise = 40_000, 3.0
+    true = torch.logsumexp(given + classes.shares.log(), 0).item()
+
+    def noisy(labels: Tensor) -> Tensor:
+        return given[labels] + noise * torch.randn(n, dtype=torch.float64)
+
+    torch.manual_seed(0)
+    bound = classes.lower_bound(lambda labels: (noisy(labels), noisy(labels)), n)
+    error = bound.std().item() / n**0.5
+    assert bound.mean().item() < true - 10 * error
+    # The sum of exponentials is not.
+    assert classes.marginal(noisy, n).mean().item() > true + 10 * error
+    # Without noise there is no difference.
+    exact = classes.lower_bound(lambda labels: (given[labels], given[labels]), n)
+    torch.testing.assert_close(exact, torch.full((n,), true, dtype=torch.float64), atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_diffusion_given_classes_is_no_likelier_by_few_noise_levels_than_by_many(
+    small_config: Callable[..., Config], make_domain: Callable[..., Domain]
+) -> None:
+    domain = dataclasses.replace(make_domain(20, levels=16), labels=LABELS)
+    model = build(small_config("diffusion", CONDITIONAL).model, domain, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (2000,), generator=generator)
+    x = (8 + 2 * (labels[:, None] - 1) + torch.randn(2000, 20, generator=generator)).round().long().clamp(0, 15)
+    model.start(x, labels)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
+    torch.manual_seed(0)
+    with torch.enable_grad():
+        for _ in range(100):
+            optimizer.zero_grad()
+            model.losses(x, labels)["loss"].backward()
+            optimizer.step()
+    few, many = (model.log_likelihood(x[:500], levels={"image": n, "vector": n}) for n in (4, 100))
+    error = (few - many).std().item() / 500**0.5
+    assert (few - many).mean().item() < 3 * error
+
+    # Each half of the noise weighs the classes for the other.
+    def halves(labels: Tensor) -> tuple[Tensor, Tensor]:
+        one_hot = model.classes.one_hot(labels)
+        return model.bound(x[:500], one_hot, count=2, seed=0), model.bound(x[:500], one_hot, count=2, seed=3)
+
+    torch.testing.assert_close(few, model.classes.lower_bound(halves, 500))
+    one, other = halves(labels[:500])
+    assert abs(np.corrcoef(one - many, other - many)[0, 1]) < 0.2
 
 
 # Being told works

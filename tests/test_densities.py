@@ -320,15 +320,16 @@ def test_data_are_compared_with_the_density_that_they_were_drawn_from_and_no_oth
         truth.check_drawn_from(Prepared(tmp_path), other)
 
 
-def test_a_real_row_of_another_density_is_refused(call_stage: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_model_and_a_real_row_of_another_density_are_refused(call_stage: Callable[..., Any], tmp_path: Path) -> None:
     common = ("data=ring", f"paths.artifacts={tmp_path}", "budget=smoke", "tracking=none")
     for stage in ("prepare", "features"):
         done = call_stage(stage, *common)
         assert done.returncode == 0, done.stderr
-    done = call_stage("real", *common, "data.reader.density.radius=1")
-    assert done.returncode == 1
-    assert "the prepared data were drawn from" in done.stderr
-    assert not (tmp_path / "ring" / "real").exists()
+    for stage, override, place in (("real", (), "real"), ("train", ("model=independent",), "independent/train")):
+        done = call_stage(stage, *common, *override, "data.reader.density.radius=1")
+        assert done.returncode == 1
+        assert "the prepared data were drawn from" in done.stderr
+        assert not (tmp_path / "ring" / place).exists()
 
 
 @pytest.mark.parametrize("data", KNOWN)
@@ -470,6 +471,29 @@ def floor(
         return model, prepared, details, model.sample(1000).numpy().astype(prepared.grid("test").dtype)
 
     return make
+
+
+def test_a_score_by_a_solver_tells_what_half_of_its_steps_would_change(
+    raws: dict[str, Raw], small_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    write(raws["ring"], tmp_path)
+    prepared = Prepared(tmp_path)
+    model = small_model("flow_matching", prepared.domain)
+    model.start(torch.from_numpy(np.array(prepared.grid("train"))))
+    settings = {"solver": "rk4", "steps": 12, "tolerance": None, "probes": 0, "dequantizations": 1}
+    few = LikelihoodPoints(most=60, least=60, flops=1.0, others=20)
+    entries, details = likelihoods(model, prepared, split="test", settings=settings, points=few, batch_size=50)
+    told = entries["bits_per_dim"].pop("coarser")
+    assert (told["settings"], told["points"]) == (settings | {"steps": 6}, 60)
+    again, rough = likelihoods(model, prepared, split="test", settings=told["settings"], points=few, batch_size=50)
+    assert told["change"] == pytest.approx(again["bits_per_dim"]["value"] - entries["bits_per_dim"]["value"], abs=1e-9)
+    change = details["log_likelihood_test"] - rough["log_likelihood_test"]
+    assert told["standard_error"] == pytest.approx(change.std(ddof=1) / 60**0.5 / math.log(4), rel=1e-6)
+    # A method of fourth order: half of the steps are off by 16 times as much.
+    finest, _ = likelihoods(model, prepared, split="test", settings=settings | {"steps": 48}, points=few, batch_size=50)
+    left = finest["bits_per_dim"]["value"] - entries["bits_per_dim"]["value"]
+    assert abs(left) < 0.2 * abs(told["change"])
+    assert model.coarser(settings | {"solver": "dopri5", "steps": None, "tolerance": 1e-4})["tolerance"] == 1e-3
 
 
 @pytest.mark.parametrize("data", FLOORS)

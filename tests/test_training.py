@@ -55,6 +55,22 @@ class Plain(nn.Module):
         return {"loss": error * torch.nan if self.poison is not None and self.calls > self.poison else error}
 
 
+class Brittle(nn.Module):
+    """A finite loss, and a gradient that is NaN in step `poison`, from 0: it makes NaN of every weight."""
+
+    def __init__(self, poison: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.poison, self.calls = poison, 0
+
+    def losses(self, x: Tensor) -> dict[str, Tensor]:
+        error: Tensor = (self.layer(x.float()) - x.float().cos()).square().mean()
+        if self.training and self.calls == self.poison:
+            error = error + (0 * error).sqrt()  # whose slope is 0 times infinity
+        self.calls += self.training
+        return {"loss": error}
+
+
 class Watcher:
     """Keeps what it is told; interrupts at a step of training, validation or preview, as Ctrl-C would."""
 
@@ -313,6 +329,27 @@ def test_a_loss_that_is_nan_leaves_the_last_good_checkpoint(arrays: Arrays, tmp_
     checkpoint = torch.load(path, weights_only=True)
     assert 0 < checkpoint["global_step"] <= 37
     assert all(tensor.isfinite().all() for tensor in checkpoint["state_dict"].values())
+
+
+@pytest.mark.parametrize("average", [0.0, 0.2])
+@pytest.mark.parametrize("step", [19, STEPS - 1])
+def test_weights_that_are_nan_at_a_check_or_at_the_end_are_not_kept(
+    arrays: Arrays, tmp_path: Path, step: int, average: float
+) -> None:
+    optimizer = OPTIMIZER.model_copy(update={"average": average})
+    with pytest.raises(UserError, match=rf"the loss on validation data is nan after {step + 1} steps: .*optimizer\.lr"):
+        run(fresh(Brittle, poison=step), arrays, tmp_path, optimizer=optimizer)
+    (path,) = tmp_path.glob("*.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    assert checkpoint["global_step"] == step + 1 - STEPS // TRAINER.checks
+    assert all(tensor.isfinite().all() for tensor in checkpoint["state_dict"].values())
+
+
+def test_weights_that_are_nan_end_training_at_the_next_step(arrays: Arrays, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the loss is nan at step 14"):
+        run(fresh(Brittle, poison=13), arrays, tmp_path)
+    (path,) = tmp_path.glob("*.ckpt")
+    assert torch.load(path, weights_only=True)["global_step"] == 10
 
 
 def test_a_batch_larger_than_the_data_is_refused(arrays: Arrays, tmp_path: Path) -> None:

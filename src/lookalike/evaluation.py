@@ -73,7 +73,43 @@ def likelihoods(
             "settings": settings,
         }
         details |= {f"rows_{part}": rows, f"log_likelihood_{part}": nats}
+    if hasattr(model, "coarser"):
+        entries["bits_per_dim"]["coarser"] = coarser(
+            model, prepared, details[f"rows_{split}"], details[f"log_likelihood_{split}"],
+            split=split, settings=model.coarser(settings), batch_size=batch_size, processes=processes,
+        )  # fmt: skip
     return entries, details
+
+
+COMPARED = 100
+"""Points that are scored with coarser steps of a solver, too."""
+
+
+def coarser(
+    model: Any,
+    prepared: Prepared,
+    rows: NDArray[np.int64],
+    nats: NDArray[np.float64],
+    *,
+    split: Split,
+    settings: dict[str, Any],
+    batch_size: int,
+    processes: int,
+) -> Entry:
+    """How many bits a dimension coarser settings of a solver would add, on some of the points scored: what is left to
+    gain by finer ones is less, as long as errors shrink with the steps."""
+    few = subset(len(rows), COMPARED)
+    rough = log_likelihoods(
+        model, prepared.grid(split), rows[few], settings=settings, batch_size=batch_size,
+        split=f"{split}, coarser steps", processes=processes,
+    )  # fmt: skip
+    change = bits_per_dimension(torch.from_numpy(rough - nats[few]), prepared.domain).numpy()
+    return {
+        "change": float(change.mean()),
+        "standard_error": float(change.std(ddof=1) / math.sqrt(len(change))),
+        "points": len(few),
+        "settings": settings,
+    }
 
 
 def subset(count: int, most: int) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """What is kept and told of a training while it runs: loss curves and previews."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
+from lookalike.core.errors import UserError
 from lookalike.core.progress import progress
 from lookalike.ranks import averaged
 
@@ -118,6 +120,12 @@ class Record(Callback):
         self.validation = []
         self.sums = averaged(self.sums)  # a checkpoint follows, which is rank 0's and is read by all
         means = {name: total / totals[""] for name, total in totals.items() if name}
+        if not math.isfinite(means["loss"]):
+            # Whatever a step did to the weights: none that are bad are kept.
+            raise UserError(
+                f"the loss on validation data is {means['loss']} after {trainer.global_step} steps: a smaller "
+                f"optimizer.lr or optimizer.clip is the usual cure"
+            )
         self.validation_rows.append({"step": trainer.global_step} | means)
         self.observer.metrics({f"validation/{name}": value for name, value in means.items()}, trainer.global_step)
 

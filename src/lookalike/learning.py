@@ -154,10 +154,19 @@ def count_parameters(model: nn.Module) -> int:
     """Numbers that a model has learned: its parameters, and of a family that is fitted its buffers on disk too.
 
     Those are where it keeps what it learned (`copycat` the training data that it remembers, `uniform` its constants).
+    Weights under a mask that is 0 are none.
     """
     is_fitted = isinstance(model, Fitted)
     learned = model.state_dict().values() if is_fitted else model.parameters()
-    return sum(tensor.numel() for tensor in learned)
+    return sum(tensor.numel() for tensor in learned) - sum(masked(module) for module in model.modules())
+
+
+def masked(module: nn.Module) -> int:
+    """How many numbers of a module's `weight` its `mask` multiplies by 0."""
+    weight, mask = getattr(module, "weight", None), getattr(module, "mask", None)
+    if not isinstance(weight, nn.Parameter) or not isinstance(mask, torch.Tensor):
+        return 0
+    return int((mask.expand_as(weight) == 0).sum())
 
 
 def write_curve(rows: list[dict[str, float]], path: Path) -> None:

@@ -124,7 +124,8 @@ def step_seed(seed: int, step: int, rank: int) -> int:
 
 
 def groups(model: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:
-    """What is trained, by how: weight decay on matrices and kernels, none on biases, gains and the like."""
+    """What is trained, by how: weight decay on all that has two dimensions or more, matrices, kernels and tables by
+    place, none on what has one, biases and gains."""
     trained = [p for p in model.parameters() if p.requires_grad]
     hidden = set(turned(model)) if settings.muon else set()
     kinds = (

@@ -111,8 +111,9 @@ class Autoregressive(nn.Module):
         nn.init.zeros_(inside.third)
 
     def kernels(self) -> list[nn.Parameter]:
-        """What `optimizer.muon` turns: the matrices of images but for the last of a block's pixels, and but for the
-        dense layers, of which an orthogonal step would cost more than all else."""
+        """What `optimizer.muon` turns: the matrices of an image network, but for those of a block's pixels that have a
+        mask or lead to a mixture, and but for dense layers over all places, of which a step would cost more than all
+        else."""
         if not self.is_image:
             return []
         inside = self.pixels.inside

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from lookalike.core.domain import Domain
 from lookalike.core.likelihood import Kind, row_noise
 from lookalike.core.ranges import PositiveInt, Share
-from lookalike.networks.classes import Classes, chosen, marginal, told
+from lookalike.networks.classes import Classes, chosen, told
 from lookalike.networks.denoiser import LEAST_LOG_SNR, Denoiser, ImageSize, PerKind, VectorSize
 from lookalike.networks.paths import Posterior, log_snr, shaped, time_of
 
@@ -141,32 +141,41 @@ class Diffusion(nn.Module):
         Args:
             x: grid points `[N, *shape]`.
             levels: of noise that the diffusion term is averaged over, one in each of as many equal parts of λ; the
-                reconstruction is averaged over an eighth as many draws.
+                reconstruction is averaged over an eighth as many draws. A conditional model takes half of them for
+                either of two estimates (see `Classes.lower_bound`).
         """
-        y, count = self.units(x), levels[self.domain.kind]
-        noise = self.spread_noise(x, count)
-        places = row_noise(x, (count,), distribution="uniform", seed=1)
+        count = levels[self.domain.kind]
+        if self.classes is None:
+            return self.bound(x, count=count, seed=0)
+        half = max(1, count // 2)
+
+        def given(labels: Tensor) -> tuple[Tensor, Tensor]:
+            one, other = (self.bound(x, told(self.classes, labels), count=half, seed=seed) for seed in (0, 3))
+            return one, other
+
+        return self.classes.lower_bound(given, len(x))
+
+    def bound(self, x: Tensor, one_hot: Tensor | None = None, *, count: int, seed: int) -> Tensor:
+        """The variational bound in nats `[N]`, from noise of three seeds that begin with `seed`."""
+        y = self.units(x)
+        noise = self.spread_noise(x, count, seed=seed)
+        places = row_noise(x, (count,), distribution="uniform", seed=seed + 1)
         draws = -(-count // 8)
-        last = row_noise(x, (draws, *self.domain.shape), distribution="normal", seed=2)
+        last = row_noise(x, (draws, *self.domain.shape), distribution="normal", seed=seed + 2)
+        ends = [self.reconstruction(x, eps, one_hot) for eps in last.unbind(dim=1)]
+        reconstruction = torch.stack(ends).double().mean(0)
         # z_min = α x + σ ε with α² = sigmoid(λ_min).
         alpha, sigma = (1 / (1 + math.exp(-sign * LEAST_LOG_SNR)) for sign in (1, -1))
         flat = y.flatten(1).double()
         prior = 0.5 * (alpha * (flat**2).sum(1) + flat.shape[1] * (sigma - 1 - math.log(sigma)))
+        diffusion = torch.zeros_like(reconstruction)
+        for i, (eps, place) in enumerate(zip(noise.unbind(dim=1), places.unbind(dim=1), strict=True)):
+            t = time_of(LEAST_LOG_SNR + self.span * (i + place) / count)
+            diffusion += 0.5 * self.span * self.noise_error(y, eps, t, one_hot) / count
+        bound: Tensor = reconstruction - prior - diffusion
+        return bound
 
-        def given(labels: Tensor | None) -> Tensor:
-            one_hot = told(self.classes, labels)
-            ends = [self.reconstruction(x, eps, one_hot) for eps in last.unbind(dim=1)]
-            reconstruction = torch.stack(ends).double().mean(0)
-            diffusion = torch.zeros_like(reconstruction)
-            for i, (eps, place) in enumerate(zip(noise.unbind(dim=1), places.unbind(dim=1), strict=True)):
-                t = time_of(LEAST_LOG_SNR + self.span * (i + place) / count)
-                diffusion += 0.5 * self.span * self.noise_error(y, eps, t, one_hot) / count
-            bound: Tensor = reconstruction - prior - diffusion
-            return bound
-
-        return marginal(self.classes, given, len(x))
-
-    def spread_noise(self, x: Tensor, count: int) -> Tensor:
+    def spread_noise(self, x: Tensor, count: int, *, seed: int) -> Tensor:
         """Standard normal noise `[N, count, *shape]` by `row_noise`; in few dimensions spread evenly over each.
 
         Equal observations share their noise, so that errors do not average out over data that repeat: few dimensions
@@ -174,12 +183,12 @@ class Diffusion(nn.Module):
         """
         dimensions = self.domain.dimensions
         if dimensions > self.FEW:
-            return row_noise(x, (count, *self.domain.shape), distribution="normal", seed=0)
+            return row_noise(x, (count, *self.domain.shape), distribution="normal", seed=seed)
         ratio = 2.0
         for _ in range(50):
             ratio = (1 + ratio) ** (1 / (dimensions + 1))
         step = ratio ** -torch.arange(1, dimensions + 1, dtype=torch.float64)
-        start = row_noise(x, (1, dimensions), distribution="uniform", seed=0).double()
+        start = row_noise(x, (1, dimensions), distribution="uniform", seed=seed).double()
         places = (start + torch.arange(count)[:, None] * step) % 1
         noise: Tensor = torch.special.ndtri(places.clamp(1e-6, 1 - 1e-6)).float()
         return noise.view(len(x), count, *self.domain.shape)

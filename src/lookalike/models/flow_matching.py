@@ -14,7 +14,8 @@ differential equations, 2018, arXiv:1806.07366), with the trace estimated by ran
 
     log P(x) ≥ E_q [log p(y) + log P(x | y) - log q(y | x)],
 
-which averaging over several y tightens. A solver's error has no sign that is known, so the likelihood is an estimate.
+which averaging over several y tightens. A solver's error has no sign that is known, so the likelihood is an estimate;
+scores tell how far `coarser` steps of the solver change it.
 
 With `optimal` coupling y_0 is not independent of y_1: within a batch noise goes to the data nearest by, so paths cross
 less and are straighter, and a solver needs fewer steps (Pooladian et al., Multisample flow matching, 2023,
@@ -87,6 +88,12 @@ class FlowMatching(nn.Module):
     def check(self, section: dict[str, Any]) -> None:
         """Raise a UserError where a section gives its solver other settings than that takes."""
         check_solver(section["solver"], steps=section["steps"], tolerance=section["tolerance"])
+
+    def coarser(self, section: dict[str, Any]) -> dict[str, Any]:
+        """A likelihood's settings with half of the solver's steps, or ten times its tolerance."""
+        if section["steps"] is not None:
+            return section | {"steps": max(1, section["steps"] // 2)}
+        return section | {"tolerance": 10 * section["tolerance"]}
 
     def start(self, x: Tensor, labels: Tensor | None = None) -> None:
         """Let the network start from the training set's marginal distributions."""

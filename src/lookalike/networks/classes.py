@@ -15,7 +15,8 @@ class Classes(nn.Module):
     """The shares of a domain's classes, learned with the weights and kept among them.
 
     With p(c) a class's share, a model of x given a class is one of x alone, p(x) = Σ_c p(c) p(x | c), whose samples
-    draw the class first. What is exact, a bound or an estimate given the class is so of the sum.
+    draw the class first. What is exact or an estimate given the class is so of the sum, and so is a bound that is one
+    in probability; for one in log-probability alone there is `lower_bound`.
 
     Raises:
         UserError: the domain has no labels.
@@ -50,6 +51,31 @@ class Classes(nn.Module):
                 labels = torch.full((n,), c, device=self.shares.device)
                 given.append(log_likelihood(labels) + math.log(share))
         return torch.logsumexp(torch.stack(given), dim=0)
+
+    def lower_bound(self, bounds: Callable[[Tensor], tuple[Tensor, Tensor]], n: int) -> Tensor:
+        """A lower bound on log p(x) `[n]` in expectation, from estimates that are lower bounds on log p(x | c).
+
+        The exponential of an estimate without bias is too large on average, and so would be the logarithm of a sum of
+        them. For any weights w_c that add up to one, log p(x) ≥ Σ_c w_c (log p(c) + log p(x | c) - log w_c), which is
+        linear in the estimates where the weights know nothing of their errors. The best weights, in proportion to
+        p(c) p(x | c), are taken from the other one of two estimates, each for the other.
+
+        Args:
+            bounds: of class numbers `[n]`, two independent estimates `[n]` of the same bound.
+            n: points.
+        """
+        joint: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for c, share in enumerate(self.shares.tolist()):
+            if share > 0:
+                labels = torch.full((n,), c, device=self.shares.device)
+                for part, estimate in zip(joint, bounds(labels), strict=True):
+                    part.append(estimate + math.log(share))
+        one, other = (torch.stack(part) for part in joint)
+        found = torch.zeros_like(one[0])
+        for first, second in ((one, other), (other, one)):
+            log_weights = torch.log_softmax(first, dim=0)
+            found += 0.5 * (log_weights.exp() * (second - log_weights)).sum(0)
+        return found
 
 
 # The same for a family that may have classes or none.

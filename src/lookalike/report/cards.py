@@ -15,7 +15,7 @@ import lookalike
 from lookalike.report.cells import Row, Table
 from lookalike.report.leaderboard import BITS, TABLES, describe
 from lookalike.report.mistakes import mistakes
-from lookalike.report.page import KINDS, about, si, spread
+from lookalike.report.page import KINDS, about, settings, si, spread
 
 LICENSE = "apache-2.0"
 """Of this project, and so of what it trains."""
@@ -162,6 +162,11 @@ def limits(row: Row, table: Table, kind: str | None) -> list[str]:
         found.append("It has no likelihood: how probable an observation is, it can't say.")
     else:
         found.append(f"Its likelihood is {'an' if kind[0] in 'aeiou' else 'a'} {kind}. {KINDS[kind]}")
+    if coarser := row.metrics.get(BITS, {}).get("coarser"):
+        found.append(
+            f"With coarser steps of its solver ({settings(coarser['settings'])}) its bits would change by "
+            f"{coarser['change']:+.2g} ± {coarser['standard_error']:.1g}, on {coarser['points']} points."
+        )
     if table.extractor["digest"]:
         found.append(
             f"Samples were compared in features of the extractor `{table.extractor['name']}`, digest "

@@ -27,7 +27,7 @@ CONFIDENCE = 0.95
 NOT_SHARED = frozenset(
     {
         "value", "error", "p_value", "mean", "deviation", "seeds", "counts", "class", "chance", "short",  # results
-        "reference_counts", "error_of", "source",  # said of a result
+        "reference_counts", "error_of", "source", "coarser",  # said of a result
         "kind", "exactness", "points", "of",  # the family's: of what kind its likelihood is, how many points it affords
     }
 )  # fmt: skip

@@ -297,7 +297,9 @@ def spread(entry: Entry) -> tuple[str, str, list[tuple[str, str]]]:
 def settings(value: Any) -> str:
     """`solver midpoint, steps 20` of a dictionary, what a list holds, anything else as it is."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {inner}" for key, inner in value.items() if inner is not None)
+        return ", ".join(
+            f"{key.replace('_', ' ')} {settings(inner)}" for key, inner in value.items() if inner is not None
+        )
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return f"{value:,}" if type(value) is int else str(value)

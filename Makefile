@@ -37,6 +37,7 @@ repro: cells ## Run the whole pipeline, show the leaderboard
 # writes, so a cell runs its own stages alone, once its data set's features are there. Cells are begun from the last one
 # listed in conf/pipeline.yaml to the first, so that those that need no training fill what is left at the end.
 cells: data ## Train, sample and score every family (of DATA=mnist alone), JOBS cells at once
+	@python -m lookalike.report check $(DATA)
 	@dvc status --quiet || $(MAKE) --no-print-directory --keep-going --jobs=$(JOBS) side_by_side \
 	  STAGES="$$(dvc stage list --name-only | sed -n '1!G;h;$$p' | tr '\n' ' ')"
 
@@ -61,7 +62,7 @@ endif
 
 heights: ## A first look in a few minutes: the heights cells alone
 	@$(MAKE) --no-print-directory cells DATA=heights
-	python pipelines/compare.py paths.results=.lookalike/heights
+	python pipelines/compare.py data=heights paths.results=.lookalike/heights
 
 report: env ## Show the leaderboard and where to look next
 	@python -m lookalike.report

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from lookalike import truth
 from lookalike.core.config import arguments_of, compose
-from lookalike.data import bars, gaussian, hills
+from lookalike.data import bars, gaussian
+from lookalike.data.densities import LINE
 
 figure = Figure(figsize=(12, 6), layout="constrained")
 names = ("hills", "ring", "moons", "checkerboard", "spiral", "gaussian", "bars")
@@ -15,12 +16,13 @@ panels = dict(zip(names, figure.subplots(2, 4).flat[:7], strict=True))
 for data, axes in panels.items():
     reader = compose([f"data={data}"]).data.reader
     density, log_prob = arguments_of(reader)["density"], truth.known(reader)
+    assert log_prob is not None
     axes.set_title(data)
     if data == "hills":
-        centres = hills.LOW + hills.STEP * np.arange(hills.LEVELS)
-        axes.plot(centres, np.exp(log_prob(np.arange(hills.LEVELS)[:, None])) / hills.STEP, color="#3b6ea5")
+        centres = LINE.low + LINE.step * np.arange(LINE.levels)
+        axes.plot(centres, np.exp(log_prob(np.arange(LINE.levels)[:, None])) / LINE.step, color="#3b6ea5")
     elif data == "gaussian":
-        paths = gaussian.LOW + gaussian.STEP * gaussian.draw(density, 12, seed=0)
+        paths = gaussian.GRID.low + gaussian.GRID.step * gaussian.draw(density, 12, seed=0)
         axes.plot(paths.T, color="#3b6ea5", linewidth=0.8, alpha=0.7)
         axes.set_xlabel("dimension")
     elif data == "bars":

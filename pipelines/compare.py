@@ -1,4 +1,9 @@
-"""Compare the cells that conf/pipeline.yaml lists, as far as they are there: `python pipelines/compare.py`."""
+"""Compare the cells that conf/pipeline.yaml lists, as far as they are there: `python pipelines/compare.py`.
+
+`python pipelines/compare.py data=heights paths.results=elsewhere` compares those of one data set.
+"""
+
+import sys
 
 from lookalike import views
 from lookalike.core.config import CONF, Config
@@ -9,7 +14,10 @@ from lookalike.report.results import NAMES, save, show
 
 def main(config: Config) -> None:
     results = config.path("results")
-    tables, skipped = read_tables(config.path("artifacts"), read_listed(CONF / "pipeline.yaml"))
+    listed = read_listed(CONF / "pipeline.yaml")
+    if any(item.startswith("data=") for item in sys.argv[1:]):
+        listed = listed.of(config.data.name)
+    tables, skipped = read_tables(config.path("artifacts"), listed)
     with writing(results, holds=NAMES) as folder:
         save(tables, folder)
     views.record_report(config, results)

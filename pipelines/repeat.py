@@ -19,9 +19,13 @@ STAGES = {"train": "model.json", "sample": "cost.json", "evaluate": "cost.json"}
 
 def main(config: Config) -> None:
     from lookalike import learning
+    from lookalike.extractor import Extractor
 
     own, place = config.cell, config.cell / "seeds" / str(config.seed)
-    fingerprint = learning.identity(config, Prepared(Cell(config).prepared))["fingerprint"]
+    cell = Cell(config)
+    prepared = Prepared(cell.prepared)
+    Extractor(cell.features / "extractor", prepared)  # what is missing is said before anything is trained
+    fingerprint = learning.identity(config, prepared)["fingerprint"]
     elsewhere = config.model_copy(update={"paths": config.paths.model_copy(update={"cell": str(place)})})
     for stage, record in STAGES.items():
         if is_done(own / stage / record, fingerprint):

@@ -288,6 +288,7 @@ def test_markdown_has_real_data_first_then_bits_then_families_without_a_likeliho
     lines = [line for line in to_markdown([table]).splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == [REAL, "flow", "vae", "copycat", "gan"]
     assert lines[2] == "| real | — | — | 2.00 ± 0.10 |"
+    assert [line.split(" | ")[1] for line in lines[3:]] == ["exact", "exact", "none", "none"]
 
 
 def test_a_bound_and_an_estimate_are_told_from_an_exact_number() -> None:
@@ -372,7 +373,7 @@ def test_a_number_of_another_protocol_is_shown_without_a_rank_and_the_difference
         ("flow", {"frechet_distance": {"value": 1.0, "error": 0.1, "samples": 200}}),
     )
     board = to_markdown([table])
-    assert "| flow | — | 1.00 ± 0.10 † |" in board
+    assert "| flow | none | 1.00 ± 0.10 † |" in board
     note = "flow is not ranked by Fréchet distance, it was measured otherwise: samples 200, not 10,000."
     assert f"\n\n† {note}\n" in board
     assert best(table, "frechet_distance") == ["vae"]
@@ -616,6 +617,24 @@ def test_half_a_cell_is_refused_with_the_command_that_completes_it(copy: Path, m
     with pytest.raises(UserError, match=re.escape(command)) as error:
         read_tables(copy, LISTED)
     assert "heights" in str(error.value)
+
+
+def test_one_data_set_is_compared_whatever_others_lack(copy: Path) -> None:
+    (copy / "digits" / "vae" / "evaluate" / "metrics.json").unlink()
+    with pytest.raises(UserError, match="digits"):
+        read_tables(copy, LISTED)
+    tables, skipped = read_tables(copy, LISTED.of("heights"))
+    assert ([table.name for table in tables], skipped) == (["heights"], ["heights/gan"])
+    with pytest.raises(UserError, match=r"data=nope: conf/pipeline\.yaml lists heights, digits"):
+        LISTED.of("nope")
+
+
+def test_what_is_listed_has_files() -> None:
+    Listed(data=["heights"], models=["vae", "gan"]).check()
+    with pytest.raises(UserError, match=r"'models' lists unifrom, and there is no conf/model/unifrom\.yaml; .*uniform"):
+        Listed(data=["heights"], models=["vae", "unifrom"]).check()
+    with pytest.raises(UserError, match=r"'data' lists foo, and there is no conf/data/foo\.yaml"):
+        Listed(data=["foo"], models=["vae"]).check()
 
 
 def test_nothing_at_all_is_refused_with_a_first_command(tmp_path: Path) -> None:

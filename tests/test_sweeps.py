@@ -107,12 +107,15 @@ def test_every_range_of_a_search_space_is_explained(family: str) -> None:
         ("data=nope", "unknown data 'nope'"),
         ("+search=nope", "unknown search 'nope'"),
         ("optimizer.lr=choice()", "optimizer.lr"),
+        ("optimizer.lr=1,2 hydra/launcher=joblib hydra.launcher.n_jobs=2 sed=0,1", "unknown key 'sed': there are"),
+        ("hydra/sweeper=optuna hydra.sweeper.n_trials=2 optimizer.lrr=1", "unknown key 'optimizer.lrr'"),
+        ("sampling.steps=3", "unknown key 'sampling.steps': 'sampling' has nothing"),
         ("hydra/launcher=nope", "unknown hydra/launcher .nope.: choose one of basic, joblib"),
     ],
 )
 def test_a_space_that_is_none_is_refused(space: Any, override: str, says: str) -> None:
     with pytest.raises(UserError, match=says.replace("(", r"\(")):
-        space("model=vae", override)
+        space("model=vae", *override.split())
 
 
 def test_what_a_trial_is_told_is_neither_where_it_is_kept_nor_who_looks_on() -> None:
@@ -128,12 +131,19 @@ def test_what_a_trial_is_told_is_neither_where_it_is_kept_nor_who_looks_on() -> 
 
 
 def test_an_objective_that_a_model_or_data_set_has_none_of_is_refused() -> None:
-    common: dict[str, Any] = {"model": "gan", "data": "heights", "kind": "vector"}
+    common: dict[str, Any] = {"model": "gan", "data": "heights", "kind": "vector", "has_labels": True}
     with pytest.raises(UserError, match=r"gan has no likelihood. Compare by its samples, with objective=wasserstein_1"):
         check_available(OBJECTIVES["bits_per_dim"], has_likelihood=False, **common)
-    with pytest.raises(UserError, match="it is of images, and heights are vectors"):
+    with pytest.raises(UserError, match="it is of images, and heights are vectors") as error:
         check_available(OBJECTIVES["frechet_distance"], has_likelihood=False, **common)
-    check_available(OBJECTIVES["wasserstein_1"], has_likelihood=False, **common)
+    assert "bits_per_dim" not in str(error.value)
+    assert "class_distance" in str(error.value)
+    with pytest.raises(UserError, match="Choose from bits_per_dim"):
+        check_available(OBJECTIVES["frechet_distance"], has_likelihood=True, **common)
+    for name in ("wasserstein_1", "class_distance"):
+        check_available(OBJECTIVES[name], has_likelihood=False, **common)
+    with pytest.raises(UserError, match="it is of labels, and heights has no labels"):
+        check_available(OBJECTIVES["class_distance"], has_likelihood=False, **common | {"has_labels": False})
     for wrong in ("nothing", [], ["recall", "recall"], ["recall", "nothing"], None):
         with pytest.raises(UserError, match="objective="):
             objectives(wrong)

@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from lookalike.core.config import choices
 from lookalike.core.errors import UserError
 from lookalike.core.files import read_json as read_record
 from lookalike.data import Prepared
@@ -45,6 +46,26 @@ class Listed:
     data: list[str]
     models: list[str]
     seeds: list[int] = dataclasses.field(default_factory=list)
+
+    def of(self, data: str) -> "Listed":
+        """The same of one data set.
+
+        Raises:
+            UserError: it is not listed.
+        """
+        if data not in self.data:
+            raise UserError(f"data={data}: conf/pipeline.yaml lists {', '.join(self.data)}; add it there")
+        return dataclasses.replace(self, data=[data])
+
+    def check(self) -> None:
+        """Raise a UserError if a data set or a family has no file in `conf/`."""
+        for key, group, names in (("data", "data", self.data), ("models", "model", self.models)):
+            for name in names:
+                if name not in choices(group):
+                    raise UserError(
+                        f"conf/pipeline.yaml: '{key}' lists {name}, and there is no conf/{group}/{name}.yaml; choose "
+                        f"from {', '.join(choices(group))}"
+                    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -123,6 +123,11 @@ class Line:
     kind: str | None
     numbers: list[Number | None]
 
+    @property
+    def likelihood(self) -> str:
+        """The kind in words; real data have no model to give one."""
+        return "—" if self.model == REAL else self.kind or "none"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ranking:
@@ -185,7 +190,7 @@ def to_markdown(tables: list[Table]) -> str:
         lines += ["", f"## {table.name}", "", row_of(["model", "likelihood", *titles])]
         lines += [row_of(["---", "---", *("---:" for _ in titles)])]
         for line in ranking.lines:
-            lines.append(row_of([line.model, line.kind or "—", *(field(number) for number in line.numbers)]))
+            lines.append(row_of([line.model, line.likelihood, *(field(number) for number in line.numbers)]))
         lines += [note for sentence in ranking.refused for note in ("", f"† {sentence}")]
     return "\n".join(lines) + "\n"
 

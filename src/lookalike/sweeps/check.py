@@ -38,6 +38,7 @@ def check_all(plain: Section, variants: list[tuple[str, Section]], wanted: list[
             data=config.data.name,
             kind=prepared.domain.kind,
             has_likelihood=config.likelihood is not None,
+            has_labels=bool(prepared.domain.labels),
         )
     check_settings(build(config.model, prepared.domain, seed=config.seed), config)
     for override, variant in variants:

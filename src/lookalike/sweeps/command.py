@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -22,7 +23,7 @@ from lookalike.core.stage import Cell
 from lookalike.data import Prepared
 from lookalike.fingerprint import git_state
 from lookalike.sweeps.check import base_digest, check_all, file_digest
-from lookalike.sweeps.objectives import objectives
+from lookalike.sweeps.objectives import OBJECTIVES, objectives
 from lookalike.sweeps.places import Record, Sweep, write
 from lookalike.sweeps.recording import recorder
 from lookalike.sweeps.space import SETTINGS, Space, compose, plain_of, read_space
@@ -77,6 +78,11 @@ def run(arguments: list[str]) -> End:
             print(OmegaConf.to_yaml(OmegaConf.create(plains[0])))
             return "FINISHED"
         data = check_space(space, plains)
+        if any(plain["split"] == "test" for plain in plains):
+            print(
+                "split=test: what is chosen will have seen the test set, whose scores are then too good",
+                file=sys.stderr,
+            )
         sweep = Sweep(folder_of(plains[0], overrides))
         with sweep.held():
             about = describe(sweep, space, plains[0], arguments, data)
@@ -105,6 +111,11 @@ def check_space(space: Space, plains: list[Section]) -> dict[str, str]:
         raise UserError(
             f"objective={plains[0]['objective']}: trials are stopped early for one objective alone; add "
             f"hydra.sweeper.pruner=null"
+        )
+    if space.launcher == "submitit_slurm" and shutil.which("srun") is None:
+        raise UserError(
+            "hydra/launcher=submitit_slurm: there is no srun here; start the sweep on a login node of the cluster, or "
+            "take hydra/launcher=submitit_local"
         )
     data: dict[str, str] = {}
     for plain in plains:
@@ -208,7 +219,8 @@ def usage() -> str:
         *(f"  {group}=  {', '.join(choices(group))}" for group in groups() if group != "search"),
         f"  +search=  {', '.join(choices('search'))}",
         "  hydra/launcher=  basic, joblib, ray, submitit_local, submitit_slurm",
-        "  objective=  a score or a cost, or a list of several, such as objective=[bits_per_dim,sampling_seconds]",
+        f"  objective=  {', '.join(OBJECTIVES)},",
+        "              or a list of several, such as objective=[bits_per_dim,sampling_seconds]",
         "",
         "The same command goes on where it was interrupted. See docs/sweeps.md.",
         "",

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from lookalike.core.errors import UserError
 
-Needs = Literal["likelihood", "image", "vector", "nothing"]
+Needs = Literal["likelihood", "image", "vector", "labels", "nothing"]
 
 Record = dict[str, Any]
 
@@ -42,10 +42,10 @@ OBJECTIVES = {
         Objective(name="bits_per_dim", needs="likelihood"),
         Objective(name="frechet_distance", needs="image"),
         Objective(name="frechet_distance_infinite", needs="image"),
-        Objective(name="class_distance", needs="image"),
         Objective(name="kernel_distance", needs="image"),
         Objective(name="wasserstein_1", needs="vector"),
         Objective(name="kolmogorov_smirnov", needs="vector"),
+        Objective(name="class_distance", needs="labels"),
         Objective(name="precision", higher=True),
         Objective(name="recall", higher=True),
         Objective(name="density", higher=True),
@@ -76,18 +76,21 @@ def objectives(wanted: Any) -> list[Objective]:
     return [OBJECTIVES[name] for name in names]
 
 
-def check_available(objective: Objective, *, model: str, data: str, kind: str, has_likelihood: bool) -> None:
+def check_available(
+    objective: Objective, *, model: str, data: str, kind: str, has_likelihood: bool, has_labels: bool
+) -> None:
     """Raise a UserError if a model on a data set of a kind (image or vector) can't be compared by an objective."""
     if objective.needs == "likelihood" and not has_likelihood:
         other = "frechet_distance" if kind == "image" else "wasserstein_1"
         raise UserError(
             f"objective={objective.name}: {model} has no likelihood. Compare by its samples, with objective={other}"
         )
-    if objective.needs in ("image", "vector") and objective.needs != kind:
-        there = [o.name for o in OBJECTIVES.values() if o.needs in (kind, "nothing")]
+    met = {kind, "nothing"} | ({"likelihood"} if has_likelihood else set()) | ({"labels"} if has_labels else set())
+    if objective.needs not in met:
+        lacks = f"{data} has no labels" if objective.needs == "labels" else f"{data} are {kind}s"
         raise UserError(
-            f"objective={objective.name}: it is of {objective.needs}s, and {data} are {kind}s. Choose from "
-            f"{', '.join(there)}"
+            f"objective={objective.name}: it is of {objective.needs.removesuffix('s')}s, and {lacks}. Choose from "
+            f"{', '.join(o.name for o in OBJECTIVES.values() if o.needs in met)}"
         )
 
 

@@ -58,6 +58,11 @@ class Space:
         """The name of the sweeper, such as grid or optuna."""
         return str(self.base.hydra.runtime.choices["hydra/sweeper"])
 
+    @property
+    def launcher(self) -> str:
+        """The name of the launcher, such as basic or joblib."""
+        return str(self.base.hydra.runtime.choices["hydra/launcher"])
+
     def combinations(self) -> Iterator[list[str]]:
         """Every choice of groups (data sets, models, …) with the first value of all else."""
         first = [p.override(p.values[0]) for p in self.parameters if not p.is_group]
@@ -159,7 +164,11 @@ def compose(hydra: Hydra, overrides: list[str], mode: RunMode = RunMode.RUN) -> 
 
 def explain(hydra: Hydra, overrides: list[str], error: Exception) -> str:
     """A key that does not exist, with its neighbours that do; or else what Hydra says."""
-    chosen = [item for item in overrides if item.lstrip("+").partition("=")[0] in (*groups(), "search")]
+    chosen = [
+        item
+        for item in overrides
+        if (key := item.lstrip("+").partition("=")[0]) in (*groups(), "search") or key.startswith("hydra/")
+    ]
     try:
         known: Any = OmegaConf.to_container(hydra.compose_config("sweep", chosen, RunMode.RUN))
     except (HydraException, OmegaConfBaseException):
@@ -171,7 +180,7 @@ def explain(hydra: Hydra, overrides: list[str], error: Exception) -> str:
             if key in groups() or "/" in key or item in chosen:
                 break
             if not isinstance(node, dict) or part not in node:
-                there = ", ".join(node) if isinstance(node, dict) else "nothing"
+                there = (", ".join(node) if isinstance(node, dict) else "") or "nothing"
                 where = f"'{'.'.join(parts[:i])}' has" if i else "there are"
                 return f"unknown key '{key}': {where} {there}"
             node = node[part]

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from lookalike.core.config import compose
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
 from lookalike.data import SPLITS, Array, Prepared, Raw, heights, mnist, split_at_random
 from lookalike.data.prepare import digest, summarize, write
+from lookalike.models.build import build
 
 LABELS_FILE = "t10k-labels-idx1-ubyte"
 
@@ -47,6 +50,25 @@ def test_heights_are_the_published_ones(galton: Raw) -> None:
         assert float(of_sex.std(ddof=1)) == pytest.approx(deviation, abs=0.011)
     for split in SPLITS:
         galton.domain.to_grid(galton.values[split])
+
+
+def test_the_mixture_finds_women_and_men_in_heights_without_being_told(galton: Raw) -> None:
+    config = compose(["data=heights", "model=mixture"])
+    model: Any = build(config.model, galton.domain, seed=config.seed)
+    torch.manual_seed(config.seed)
+    model.fit(torch.from_numpy(galton.domain.to_grid(galton.values["train"])))
+    assert len(model.density.log_weights) == 2
+    # In working units; a grid point's value is `low + step * k`, the centre of its interval.
+    domain = galton.domain
+    to_inches = domain.step[0] * domain.scale[0]
+    means = domain.low[0] + domain.step[0] * domain.location[0] + to_inches * model.density.means[:, 0].double()
+    deviations = to_inches * model.density.factors[:, 0, 0].double()
+    order = means.argsort()
+    found = torch.stack([means, deviations, model.density.log_weights.double().exp()], dim=1)[order]
+    for (mean, deviation, weight), expected in zip(found.tolist(), ((64.10, 2.36), (69.23, 2.62)), strict=True):
+        assert mean == pytest.approx(expected[0], abs=0.75)
+        assert deviation == pytest.approx(expected[1], abs=0.4)
+        assert weight == pytest.approx(0.5, abs=0.1)
 
 
 def test_heights_standardise_by_the_training_data_alone(galton: Raw) -> None:

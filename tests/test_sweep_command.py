@@ -135,10 +135,16 @@ def test_a_trial_that_fails_ends_no_sweep_and_is_named(
     home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]]
 ) -> None:
     # A loss that is NaN, and a network that there is no memory for, under a limit of the process.
-    grid = ["model=vae", "optimizer.lr=1e30,1e-3", "model.vector.hidden=[64,64],[64,1000000]", "sweep.name=fails"]
+    grid = [
+        "model=vae",
+        "optimizer.lr=1e30,1e-3",
+        "model.vector.hidden=[64,64],[64,1000000]",
+        "sweep.name=fails",
+        "trainer.checks=1",
+    ]
     done = sweep(*grid, env=own_store("fails"), code=1, preexec_fn=limit_memory)
     assert "trials: 3 failed, 1 finished" in done.stdout
-    assert re.search("the loss (on validation data )?is nan", done.stdout)
+    assert "the loss is nan" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     # The same command tries those again that failed, and them alone.
     before, tried = records(home), {path: path.stat().st_mtime_ns for path in errors(home)}

@@ -1,11 +1,16 @@
 """Score a trained model and its samples: `python pipelines/evaluate.py data=mnist model=vae`."""
 
+from typing import Any
+
 from lookalike import views
 from lookalike.core.config import Config
 from lookalike.core.files import save_arrays, write_json
-from lookalike.core.stage import Cell, Cost, run, writing
+from lookalike.core.stage import Cell, Cost, run, show, writing
 from lookalike.data import Prepared
 from lookalike.versions import versions
+
+SIGNS = {"lower bound": "at most ", "estimate": "about "}
+"""What a kind of likelihood makes of a number of bits; an exact one needs no word."""
 
 
 def main(config: Config) -> None:
@@ -33,6 +38,17 @@ def main(config: Config) -> None:
         cost.record["fingerprint"] = trained.fingerprint
         cost.save(folder)
         view.record("evaluate", folder)
+    show(f"{trained.record['name']}: {first_of(metrics)}, all in {cell.evaluate / 'metrics.json'}")
+
+
+def first_of(metrics: dict[str, Any]) -> str:
+    """The scores that are looked at first, in words."""
+    told = []
+    for name in ("bits_per_dim", "frechet_distance", "wasserstein_1"):
+        if (entry := metrics.get(name)) is not None:
+            value = f"{SIGNS.get(entry.get('kind'), '')}{entry['value']:.4g} ± {entry['standard_error']:.2g}"
+            told.append(f"{name} {value}" if name != "bits_per_dim" else f"{value} {entry['unit']}")
+    return ", ".join(told)
 
 
 if __name__ == "__main__":

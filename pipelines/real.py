@@ -8,14 +8,13 @@ from lookalike.distances import score_real
 from lookalike.extractor import Extractor
 from lookalike.landscape import true_landscape
 from lookalike.pictures import save_picture
-from lookalike.truth import check_drawn_from
 from lookalike.versions import versions
 
 
 def main(config: Config) -> None:
     cell, cost = Cell(config), Cost()
     prepared = Prepared(cell.prepared)
-    check_drawn_from(prepared, config.data.reader)
+    prepared.check_drawn_from(config.data.reader)
     extractor = Extractor(cell.features / "extractor", prepared)
     with writing(cell.real) as folder:
         with cost.work():

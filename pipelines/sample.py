@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lookalike import views
 from lookalike.core.config import Config
 from lookalike.core.files import write_json
-from lookalike.core.stage import Cell, Cost, run, writing
+from lookalike.core.stage import Cell, Cost, run, show, writing
 from lookalike.data import Prepared
 
 
@@ -51,7 +51,7 @@ def main(config: Config) -> None:
         place = config.path("samples") / f"{name}-{domain.labels[number]}"
         with writing(place) as folder:
             draw_into(folder, np.full(count, number), f"{name}: samples of {domain.labels[number]}")
-        print(place / "samples.png")
+        show(str(place / "samples.png"))
         return
     with writing(cell.sample) as folder, views.opened(config, trained.record) as view:
         draw_into(folder, draw_classes(model, count, seed=config.seed), f"{name}: samples")
@@ -59,6 +59,7 @@ def main(config: Config) -> None:
         write_json(folder / "settings.json", config.sampling)
         cost.save(folder, samples_per_second=count / cost.record["work_seconds"])
         view.record("sample", folder)
+    show(f"{name}: {count:,} samples in {cost.record['work_seconds']:.1f} s, seen in {cell.sample / 'samples.png'}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from lookalike import views
 from lookalike.core.config import Config
 from lookalike.core.files import write_json
-from lookalike.core.stage import Cell, Cost, run, writing
+from lookalike.core.stage import Cell, Cost, run, show, writing
 from lookalike.data import Prepared
 
 
@@ -12,12 +12,11 @@ def main(config: Config) -> None:
     # While MLflow is imported beside, torch is here.
     from lookalike import learning
     from lookalike.models.build import build, check_settings, set_threads
-    from lookalike.truth import check_drawn_from
 
     set_threads(config.trainer.threads, processes=config.trainer.devices)
     cell, cost = Cell(config), Cost()
     prepared = Prepared(cell.prepared)
-    check_drawn_from(prepared, config.data.reader)
+    prepared.check_drawn_from(config.data.reader)
     model = build(config.model, prepared.domain, seed=config.seed)
     check_settings(model, config)
     record = learning.identity(config, prepared)
@@ -30,6 +29,8 @@ def main(config: Config) -> None:
         cost.save(folder, images_per_second=learned.images / cost.record["work_seconds"])
         view.record("train", folder)
     learning.forget(scratch)
+    how = f"{learned.steps:,} steps" if learned.steps else "fitted"
+    show(f"{record['name']}: {how} in {cost.record['work_seconds']:.1f} s, kept in {cell.train}")
 
 
 if __name__ == "__main__":

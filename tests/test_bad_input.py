@@ -340,7 +340,8 @@ def test_weights_of_the_same_data_in_other_units_are_refused_by_what_differs(
     line = refused(work, "sample", "data=heights", "model=vae")
     assert "weights of another domain" in line
     then, _, now = line.partition("was trained on ")[2].partition(", the data are ")
-    assert then != now.removesuffix(". Train again"), line
+    assert then != now.partition(". Train again: ")[0], line
+    assert now.endswith("`python pipelines/train.py data=heights model=vae`"), line
 
 
 def test_weights_of_another_split_of_the_same_data_are_refused(work: Path, refused: Callable[..., str]) -> None:

@@ -313,11 +313,11 @@ def test_data_are_compared_with_the_density_that_they_were_drawn_from_and_no_oth
     data: str, raws: dict[str, Raw], tmp_path: Path
 ) -> None:
     write(raws[data], tmp_path)
-    truth.check_drawn_from(Prepared(tmp_path), READERS[data])
+    Prepared(tmp_path).check_drawn_from(READERS[data])
     density = READERS[data]["density"]
     other = READERS[data] | {"density": density | {next(iter(density)): 0}}
     with pytest.raises(UserError, match="the prepared data were drawn from"):
-        truth.check_drawn_from(Prepared(tmp_path), other)
+        Prepared(tmp_path).check_drawn_from(other)
 
 
 def test_a_model_and_a_real_row_of_another_density_are_refused(call_stage: Callable[..., Any], tmp_path: Path) -> None:

@@ -131,7 +131,8 @@ def test_matrices_of_images_are_turned_but_the_last_and_the_dense_ones(
     left = [name for name, p in model.named_parameters() if p.ndim > 1 and id(p) not in chosen]
     dense = [f"far.{i}.{part}" for i in range(len(model.far)) for part in ("weight", "shrink.weight", "grow.weight")]
     inside = [f"pixels.inside.{name}" for name in ("weight", "second", "outer", "third")]
-    assert sorted(left) == sorted(["position", "first", *dense, *inside])
+    levels = ["pixels.look", *(f"palette.{name}.weight" for name in ("read", "write", "tell"))]
+    assert sorted(left) == sorted(["position", "first", *dense, *inside, *levels])
     assert small_model("autoregressive", make_domain(4, levels=8)).kernels() == []
 
 

@@ -296,7 +296,7 @@ def score(
     Raises:
         UserError: a likelihood is not finite, or the data were drawn from another density than `data.reader` says.
     """
-    truth.check_drawn_from(prepared, config.data.reader)
+    prepared.check_drawn_from(config.data.reader)
     entries: dict[str, Entry] = {}
     details: dict[str, NDArray[Any]] = {}
     everywhere: NDArray[np.float64] | None = None

@@ -25,8 +25,9 @@ class Trained:
     """
 
     def __init__(self, folder: Path, *, family: str, prepared: Prepared) -> None:
+        self.of = f"data={prepared.domain.name} model={family}"
         path = folder / "model.json"
-        command = f"`python pipelines/train.py data={prepared.domain.name} model={family}`"
+        command = f"`python pipelines/train.py {self.of}`"
         if not path.is_file():
             raise UserError(f"no trained model in {folder}: run {command} first")
         self.record = read_json(path, remedy=f"Run {command} again", keys=KEYS)
@@ -40,12 +41,12 @@ class Trained:
         if trained_on != domain:
             raise UserError(
                 f"weights of another domain: {folder} was trained on {differing(trained_on, domain)}, the data are "
-                f"{differing(domain, trained_on)}. Train again"
+                f"{differing(domain, trained_on)}. Train again: {command}"
             )
         if self.record["data_digest"] != prepared.digest:
             raise UserError(
                 f"weights of other data: {folder} was trained on {domain.name} {self.record['data_digest'][:8]}, the "
-                f"prepared data are {prepared.digest[:8]}. Train again"
+                f"prepared data are {prepared.digest[:8]}. Train again: {command}"
             )
         self.model = build(section, domain, seed=0)
         load_weights(self.model, folder / "weights.safetensors")
@@ -64,11 +65,12 @@ class Trained:
     def check_samples(self, folder: Path) -> None:
         """Raise a UserError if the samples of a cell were drawn from another model, as far as their folder tells."""
         cost = folder / "cost.json"
-        drawn_from = read_json(cost, remedy="Run the sample stage again").get("fingerprint") if cost.is_file() else None
+        remedy = f"Run `python pipelines/sample.py {self.of}` again"
+        drawn_from = read_json(cost, remedy=remedy).get("fingerprint") if cost.is_file() else None
         if drawn_from not in (None, self.fingerprint):
             raise UserError(
                 f"samples of another model: those in {folder} were drawn from {self.record['name']} {drawn_from[:8]}, "
-                f"trained is {self.fingerprint[:8]}. Run the sample stage again"
+                f"trained is {self.fingerprint[:8]}. {remedy}"
             )
 
 

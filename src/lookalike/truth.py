@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from lookalike.core.config import target
 from lookalike.core.domain import Domain
 from lookalike.core.errors import UserError
-from lookalike.data import Prepared
 from lookalike.metrics import Score
 
 Floats = NDArray[np.float64]
@@ -41,16 +40,6 @@ def known(reader: dict[str, Any]) -> LogProb | None:
     module = importlib.import_module(target(reader, package="lookalike.data").__module__)
     log_prob = getattr(module, "log_prob", None)
     return None if log_prob is None else functools.partial(log_prob, density=reader["density"])
-
-
-def check_drawn_from(prepared: Prepared, reader: dict[str, Any]) -> None:
-    """Raise a UserError if prepared data were drawn from another density than the one that a reader is told."""
-    drawn_from, told = prepared.summary.get("expected", {}).get("density"), reader.get("density")
-    if drawn_from is not None and drawn_from != told:
-        raise UserError(
-            f"data.reader.density={told}: the prepared data were drawn from {drawn_from}. {prepared.remedy}, and train "
-            f"again, or leave the density as it was"
-        )
 
 
 def whole_grid(domain: Domain) -> NDArray[np.int64]:

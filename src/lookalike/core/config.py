@@ -245,6 +245,8 @@ def explain_override(overrides: list[str], error: Exception) -> str:
                 break
             if not isinstance(node, dict) or part not in node:
                 below = ".".join(parts[:i])
+                if below and node is None:
+                    return f"unknown key '{key}': '{below}' is null here, and has no keys"
                 there = ", ".join(node) if isinstance(node, dict) else "nothing"
                 where = f"'{below}' has" if below else f"there are the groups {', '.join(groups())} and the keys"
                 return f"unknown key '{key}': {where} {there}"

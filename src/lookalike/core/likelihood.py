@@ -113,6 +113,26 @@ class Tones(WorkingUnits):
         return torch.searchsorted(self.edges[1:-1].contiguous(), y.contiguous(), right=True)
 
 
+class OwnTones:
+    """Tones of some observations, or of parts of them, each with intervals of its own.
+
+    Args:
+        edges: between the intervals, in working units, `[N, levels + 1]`, ascending.
+    """
+
+    def __init__(self, edges: Tensor) -> None:
+        self.edges, self.levels = edges, edges.shape[1] - 1
+
+    def interval(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The ends of the intervals that grid points `[N, D]` own, in working units."""
+        x = x.long()
+        return self.edges.gather(1, x), self.edges.gather(1, x + 1)
+
+    def to_grid(self, y: Tensor) -> Tensor:
+        """Working units `[N, D]` to the grid points whose intervals they lie in, int64."""
+        return torch.searchsorted(self.edges[:, 1:-1].contiguous(), y.contiguous(), right=True)
+
+
 class LogisticMixture:
     """A mixture of logistics a dimension, discretized to the grid; what lies beyond an end belongs to the end.
 
@@ -121,14 +141,14 @@ class LogisticMixture:
 
     Args:
         parameters: `[N, 3 * components, *shape]`: logits, means and log scales, in working units.
-        units: of the domain.
+        units: of the domain, or each observation's own.
     """
 
     MIN_LOG_SCALE = -7.0
     MAX_LOG_SCALE = 60.0
     """Flat on any grid, and far from where the inverse of a scale underflows and its gradient becomes NaN."""
 
-    def __init__(self, parameters: Tensor, units: WorkingUnits) -> None:
+    def __init__(self, parameters: Tensor, units: WorkingUnits | OwnTones) -> None:
         self.units = units
         logits, self.means, log_scales = parameters.chunk(3, dim=1)
         self.log_weights = logits.log_softmax(dim=1)

@@ -8,6 +8,7 @@ PositiveInt = Annotated[int, Gt(0)]
 NonNegativeInt = Annotated[int, Ge(0)]
 AtLeastTwo = Annotated[int, Ge(2)]
 """What a standard error takes."""
+AtLeastThree = Annotated[int, Ge(3)]
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 """With the step in the lower half, it makes a 64-bit seed."""
 PositiveFloat = Annotated[float, Gt(0)]

@@ -75,6 +75,15 @@ class Prepared:
         self.summary = read_json(folder / "summary.json", remedy=self.remedy, keys=["digest"])
         self.digest: str = self.summary["digest"]
 
+    def check_drawn_from(self, reader: dict[str, Any]) -> None:
+        """Raise a UserError if these data were drawn from another density than the one that a reader is told."""
+        drawn_from, told = self.summary.get("expected", {}).get("density"), reader.get("density")
+        if drawn_from is not None and drawn_from != told:
+            raise UserError(
+                f"data.reader.density={told}: the prepared data were drawn from {drawn_from}. {self.remedy}, and train "
+                f"again, or leave the density as it was"
+            )
+
     def values(self, split: Split) -> Array:
         """Values `[N, *shape]` of a split, on disk until they are used."""
         return self._open(f"{split}.npy")

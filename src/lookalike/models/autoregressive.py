@@ -12,6 +12,10 @@ An image is read in blocks of 2x2 pixels. A causal network tells each block of t
 look near by, dense masked layers (Germain et al., MADE, 2015, arXiv:1502.03509) look at everything, at the price of a
 matrix product an image. Inside a block a small network a pixel adds the pixels before it. A vector is one such block.
 
+An image has levels of grey of its own. Networks are shown a level by numbers that are learned for it, since 127 and 128
+may have little in common; and the histogram of the rows above tells each row of blocks what levels to expect, by the
+widths of their intervals (`Palette`).
+
 A conditional model tells every block the class, too. log p(x) = log Σ_c p(c) p(x | c) is as exact.
 """
 
@@ -25,16 +29,19 @@ from typing_extensions import TypedDict
 
 from lookalike.core.domain import Domain
 from lookalike.core.likelihood import Kind, LogisticMixture, WorkingUnits
-from lookalike.core.ranges import PositiveInt, settings
+from lookalike.core.ranges import AtLeastThree, NonNegativeInt, PositiveInt, settings
 from lookalike.networks.causal import CausalConv, CausalMixer, CausalResidual, Sequential
 from lookalike.networks.classes import Classes, chosen, marginal, told
 from lookalike.networks.first import marginal_mixture
+from lookalike.networks.palette import Palette
 from lookalike.networks.pixels import PixelBlocks
 
 
 @settings
 class ImageSize(TypedDict):
     components: PositiveInt
+    described: AtLeastThree
+    palette: NonNegativeInt
     channels: PositiveInt
     depth: PositiveInt
     mixed: PositiveInt
@@ -52,7 +59,8 @@ class Autoregressive(nn.Module):
     Args:
         domain: what one observation is.
         conditional: whether the network is told an observation's class.
-        image: `components` (logistics in each conditional's mixture), `channels` of the causal network, `depth`
+        image: `components` (logistics in each conditional's mixture), numbers by which a pixel is `described` (more
+            than 3 are learned), hidden width of the `palette` (0: none), `channels` of the causal network, `depth`
             (convolutions, each followed by a dense layer), numbers a block that are `mixed` by a dense layer, and
             `hidden` width of the networks inside a block.
         vector: `components`, and `hidden` width of each dimension's network.
@@ -71,10 +79,19 @@ class Autoregressive(nn.Module):
         if self.is_image:
             context = image["channels"]
             self.pixels: Any = PixelBlocks(
-                domain=domain, components=components, context=context, hidden=image["hidden"]
+                domain=domain,
+                components=components,
+                context=context,
+                hidden=image["hidden"],
+                described=image["described"],
             )
             grid = self.pixels.rows, self.pixels.columns
-            described = self.pixels.size * self.pixels.DESCRIBED
+            described = self.pixels.size * image["described"]
+            # It takes levels between the ends, and a row above another.
+            has_palette = image["palette"] > 0 and domain.levels > 2 and grid[0] > 1
+            self.palette = (
+                Palette(levels=domain.levels, hidden=image["palette"], outputs=context) if has_palette else None
+            )
             self.stem = CausalConv(inputs=described, outputs=context, rows=2, reach=2, itself=False)
             self.before = nn.Linear(described, context, bias=False)
             self.position = nn.Parameter(0.1 * torch.randn(*grid, context))
@@ -99,7 +116,7 @@ class Autoregressive(nn.Module):
             assert labels is not None
             self.classes.start(labels)
         if self.is_image:
-            self.pixels.units.fit(x)
+            self.pixels.fit(x)
         units = self.pixels.units if self.is_image else self.units
         ends = self.is_image and self.components > 2
         logits, means, deviations = marginal_mixture(x, units, components=self.components - 2 * ends, ends=ends)
@@ -120,14 +137,16 @@ class Autoregressive(nn.Module):
         hidden = [weight for near in self.near for weight in (near.conv.weight, near.out.weight)]
         return [self.stem.weight, self.before.weight, *hidden, inside.context.weight, inside.inner]
 
-    def context(self, blocks: Tensor, one_hot: Tensor | None) -> Tensor:
-        """What each block `[N, rows, columns, size]` is told of those before it and of the class, `[N, rows, columns,
-        channels]`."""
+    def context(self, blocks: Tensor, one_hot: Tensor | None, of_rows: Tensor | None) -> Tensor:
+        """What each block `[N, rows, columns, size]` is told of those before it, of the class and of its row's palette
+        `[N, rows, channels]`: `[N, rows, columns, channels]`."""
         described = self.pixels.described(blocks)
         before = functional.pad(described.flatten(1, 2)[:, :-1], (0, 0, 1, 0)).view(described.shape)
         h: Tensor = self.stem(described) + self.before(before) + self.position
         if self.of_class is not None:
             h = h + torch.tensordot(one_hot, self.of_class, dims=1)
+        if of_rows is not None:
+            h = h + of_rows[:, :, None]
         for near, far in zip(self.near, self.far, strict=True):
             h = far(near(h))
         return h
@@ -138,7 +157,11 @@ class Autoregressive(nn.Module):
         one_hot = told(self.classes, labels)
         if self.is_image:
             blocks = self.pixels.split(x)
-            log_probs: Tensor = self.pixels.log_prob(self.context(blocks, one_hot), blocks, self.first)
+            edges = of_rows = None
+            if self.palette is not None:
+                edges, of_rows = self.palette(self.palette.above(blocks.flatten(2)), self.pixels.units.edges)
+            context = self.context(blocks, one_hot, of_rows)
+            log_probs: Tensor = self.pixels.log_prob(context, blocks, self.first, edges)
             return log_probs
         parameters = self.inside(one_hot, self.units(x)) + self.first
         return LogisticMixture(parameters.transpose(1, 2), self.units).log_prob(x)
@@ -175,16 +198,21 @@ class Autoregressive(nn.Module):
         near_seen = [near.conv.buffer(start, *size) for near in self.near]
         far_seen = [start.new_zeros(n, far.places * far.width) for far in self.far]
         blocks = torch.zeros(n, *counted.shape, dtype=torch.int64, device=start.device)
-        before = start.new_zeros(n, pixels.size * pixels.DESCRIBED)
+        before = start.new_zeros(n, pixels.size * pixels.features)
+        edges = of_row = None
         of_class = None if self.of_class is None else torch.tensordot(one_hot, self.of_class, dims=1)
         for place in range(size.numel()):
             i, j = divmod(place, size[1])
+            if self.palette is not None and j == 0:
+                edges, of_row = self.palette(self.palette.count(blocks[:, :i].flatten(1)), pixels.units.edges)
             h = self.stem.at(seen, i, j) + self.before(before) + self.position[i, j]
             if of_class is not None:
                 h = h + of_class[:, i, j]
+            if of_row is not None:
+                h = h + of_row
             for near, far, near_buffer, far_buffer in zip(self.near, self.far, near_seen, far_seen, strict=True):
                 h = far.at(far_buffer, near.at(near_buffer, h, i, j), place)
-            blocks[:, i, j] = pixels.fill(h, counted[i, j][None], self.first[i, j])
+            blocks[:, i, j] = pixels.fill(h, counted[i, j][None], self.first[i, j], edges)
             before = (pixels.describe(blocks[:, i, j]) * counted[i, j, :, None]).flatten(1)
             self.stem.put(seen, before, i, j)
         images: Tensor = pixels.join(blocks)

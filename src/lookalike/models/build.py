@@ -63,8 +63,12 @@ def check_settings(model: Any, config: Config) -> None:
     if likelihood is not None:
         check_arguments(model.log_likelihood, likelihood, section="likelihood", given=("x",))
     if hasattr(model, "check"):
-        for section in (config.preview, config.sampling, likelihood or {}):
-            model.check(section)
+        sections = {"preview": config.preview, "sampling": config.sampling, "likelihood": likelihood or {}}
+        for name, section in sections.items():
+            try:
+                model.check(section)
+            except UserError as error:
+                raise UserError(f"{name}: {error}") from None
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

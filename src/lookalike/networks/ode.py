@@ -15,10 +15,10 @@ on the error of the whole batch."""
 
 def check_solver(solver: Solver, *, steps: int | None, tolerance: float | None) -> None:
     """Raise a UserError unless a solver has the one setting that it needs."""
-    if solver in FIXED and (steps is None or tolerance is not None):
-        raise UserError(f"solver={solver}, steps={steps}, tolerance={tolerance}: it takes steps and no tolerance")
-    if solver not in FIXED and (tolerance is None or steps is not None):
-        raise UserError(f"solver={solver}, steps={steps}, tolerance={tolerance}: it takes a tolerance and no steps")
+    needs, lacks = ("steps", "tolerance") if solver in FIXED else ("a tolerance", "steps")
+    if (steps is None) == (solver in FIXED) or (tolerance is None) != (solver in FIXED):
+        found = f"solver={solver}, steps={steps}, tolerance={tolerance}"
+        raise UserError(f"{found}: it takes {needs} and no {lacks}; what it does not take is null")
 
 
 def integrate(

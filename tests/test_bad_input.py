@@ -167,6 +167,30 @@ def test_a_solver_s_setting_out_of_range_is_named_before_training(
     assert value in line
 
 
+def test_a_solver_s_setting_that_it_does_not_take_is_named_with_its_section(
+    work: Path, refused: Callable[..., str]
+) -> None:
+    line = refused(work, "train", "data=heights", "model=flow_matching", "likelihood.solver=dopri5")
+    assert line.startswith("error: likelihood: solver=dopri5, steps=")
+    assert "it takes a tolerance and no steps" in line
+
+
+def test_a_setting_of_a_section_that_a_family_has_not_is_refused(work: Path, refused: Callable[..., str]) -> None:
+    line = refused(work, "train", "data=heights", "model=uniform", "optimizer.lr=1e-3")
+    assert line == "error: unknown key 'optimizer.lr': 'optimizer' is null here, and has no keys"
+
+
+def test_samples_of_another_model_are_not_scored(
+    work: Path, refused: Callable[..., str], call_stage: Callable[..., Any], places: Callable[[Path], list[str]]
+) -> None:
+    told = ("data=heights", "model=vae", "seed=5")
+    done = call_stage("train", *told, "budget=smoke", "tracking=none", *places(work))
+    assert done.returncode == 0, done.stderr
+    line = refused(work, "evaluate", *told)
+    assert "samples of another model" in line
+    assert line.endswith("Run `python pipelines/sample.py data=heights model=vae` again")
+
+
 def test_an_optimizer_for_a_model_that_is_not_trained_is_refused(work: Path, refused: Callable[..., str]) -> None:
     optimizer = "{lr: 0.1, weight_decay: 0, warmup: 0, clip: 1, average: 0, momentum: 0.9, muon: 0}"
     line = refused(work, "train", "data=heights", "model=independent", f"optimizer={optimizer}")

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -176,6 +177,24 @@ def test_a_stage_that_did_its_work_leaves_with_0_and_says_what_it_found(
     assert (done.returncode, done.stderr) == (0, "")
     assert "654 observations" in done.stdout
     assert sorted(os.listdir(tmp_path / "artifacts" / "heights")) == ["prepared", "summary"]
+
+
+def test_the_stages_of_a_cell_say_what_they_made_and_where(
+    heights_cell: Path, call_stage: Callable[..., Any], places: Callable[[Path], list[str]], tmp_path: Path
+) -> None:
+    shutil.copytree(heights_cell, tmp_path, dirs_exist_ok=True)
+    cell = tmp_path / "artifacts" / "heights" / "vae"
+    said = {}
+    for stage in ("train", "sample", "evaluate"):
+        done = call_stage(stage, "data=heights", "model=vae", "budget=smoke", "tracking=none", *places(tmp_path))
+        assert done.returncode == 0, done.stderr
+        said[stage] = done.stdout.splitlines()[-1]
+    steps = json.loads((cell / "train" / "model.json").read_text())["steps"]
+    bits = json.loads((cell / "evaluate" / "metrics.json").read_text())["bits_per_dim"]
+    assert re.fullmatch(rf"heights-vae: {steps:,} steps in [\d.]+ s, kept in {cell}/train", said["train"])
+    assert re.fullmatch(rf"heights-vae: [\d,]+ samples in [\d.]+ s, seen in {cell}/sample/samples.png", said["sample"])
+    assert said["evaluate"].startswith(f"heights-vae: at most {bits['value']:.4g} ± {bits['standard_error']:.2g} bits")
+    assert said["evaluate"].endswith(f"all in {cell}/evaluate/metrics.json")
 
 
 def test_a_stage_that_was_told_nonsense_leaves_with_1_and_one_line(

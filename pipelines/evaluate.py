@@ -46,8 +46,10 @@ def first_of(metrics: dict[str, Any]) -> str:
     told = []
     for name in ("bits_per_dim", "frechet_distance", "wasserstein_1"):
         if (entry := metrics.get(name)) is not None:
-            value = f"{SIGNS.get(entry.get('kind'), '')}{entry['value']:.4g} ± {entry['standard_error']:.2g}"
-            told.append(f"{name} {value}" if name != "bits_per_dim" else f"{value} {entry['unit']}")
+            sign = SIGNS.get(entry.get("kind"), "")
+            value = f"{sign}{entry['value']:.4g} ± {entry['standard_error']:.2g}"
+            of = "" if entry.get("split", "test") == "test" else f" of {entry['split']} data"
+            told.append(f"{value} {entry['unit']}{of}" if name == "bits_per_dim" else f"{name} {value}")
     return ", ".join(told)
 
 

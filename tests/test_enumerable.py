@@ -131,6 +131,13 @@ class Enumerated:
     """Of samples drawn."""
 
 
+def assert_intervals_move(model: Any, x: Tensor) -> None:
+    """Else a column would be as good as a square."""
+    counts = model.palette.above(model.pixels.split(x).flatten(2))
+    edges, _ = model.palette(counts, model.pixels.units.edges)
+    assert (edges[:, 0] - edges[:, 1]).abs().amax() > 0.01
+
+
 def halves_of_a_bound(model: Any, x: Tensor, *, levels: dict[str, int]) -> tuple[Tensor, Tensor]:
     """Probabilities `[N]` by the mean of two independent bounds of as many levels each, and the errors of that."""
     one = model.log_likelihood(x, levels=levels)
@@ -159,6 +166,8 @@ def enumerated(family: str, kind: str, make: Any, small: Any, scratch: Path) -> 
     else:
         if hasattr(model, "start"):
             model.start(data)
+        if kind == "column":
+            assert_intervals_move(model, every)
         assert config.optimizer is not None
         train(model, (data.numpy(),), (data[:256].numpy(),), optimizer=config.optimizer, trainer=config.trainer,
               steps=STEPS.get(family, 400) // SHORTER.get((family, kind), shorter), batch_size=256, seed=0,

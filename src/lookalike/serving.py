@@ -75,8 +75,11 @@ class Served:
         self.batch_size: int = trainer["batch_size"]
         self.threads: int | None = trainer["threads"]
         self.domain = Domain.from_dict(record["domain"])
-        with self.alone():
-            self.model = build(self.section, self.domain, seed=0)
+        try:
+            with self.alone():
+                self.model = build(self.section, self.domain, seed=0)
+        except UserError as error:
+            raise UserError(f"{folder}: a model of another version ({error}). {remedy}") from None
         load_weights(self.model, folder / "weights.safetensors")
 
     @property

@@ -48,7 +48,13 @@ class Trained:
                 f"weights of other data: {folder} was trained on {domain.name} {self.record['data_digest'][:8]}, the "
                 f"prepared data are {prepared.digest[:8]}. Train again: {command}"
             )
-        self.model = build(section, domain, seed=0)
+        try:
+            self.model = build(section, domain, seed=0)
+        except UserError as error:
+            raise UserError(
+                f"weights of another version: {folder} does not say all that a model is built of now ({error}). "
+                f"Train again: {command}"
+            ) from None
         load_weights(self.model, folder / "weights.safetensors")
 
     def check_settings(self, config: Config) -> None:

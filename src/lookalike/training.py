@@ -279,7 +279,7 @@ def fit(
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        deterministic=True,
+        deterministic="warn",  # of sums that CUDA does not repeat to the last digit, such as those of `flow`'s splines
         inference_mode=False,
         default_root_dir=scratch,
     )

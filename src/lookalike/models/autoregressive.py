@@ -14,7 +14,7 @@ matrix product an image. Inside a block a small network a pixel adds the pixels 
 
 An image has levels of grey of its own. Networks are shown a level by numbers that are learned for it, since 127 and 128
 may have little in common; and the histogram of the rows above tells each row of blocks what levels to expect, by the
-widths of their intervals (`Palette`).
+widths of their intervals and by numbers that its network is told besides (`Palette`).
 
 A conditional model tells every block the class, too. log p(x) = log Σ_c p(c) p(x | c) is as exact.
 """
@@ -87,7 +87,7 @@ class Autoregressive(nn.Module):
             )
             grid = self.pixels.rows, self.pixels.columns
             described = self.pixels.size * image["described"]
-            # It takes levels between the ends, and a row above another.
+            # It takes a level between the ends, and a row above another.
             has_palette = image["palette"] > 0 and domain.levels > 2 and grid[0] > 1
             self.palette = (
                 Palette(levels=domain.levels, hidden=image["palette"], outputs=context) if has_palette else None
@@ -130,7 +130,7 @@ class Autoregressive(nn.Module):
     def kernels(self) -> list[nn.Parameter]:
         """What `optimizer.muon` turns: the matrices of an image network, but for those of a block's pixels that have a
         mask or lead to a mixture, and but for dense layers over all places, of which a step would cost more than all
-        else."""
+        else, and but for those of the palette and of levels."""
         if not self.is_image:
             return []
         inside = self.pixels.inside

@@ -99,7 +99,7 @@ class VAE(nn.Module):
     def start(self, x: Tensor, labels: Tensor | None = None) -> None:
         """Learn how often each level of grey occurs in the training set, and each class, where there are classes."""
         if isinstance(self.decoder, PixelDecoder):
-            self.decoder.pixels.units.fit(x)
+            self.decoder.pixels.fit(x)
         if self.classes is not None:
             assert labels is not None
             self.classes.start(labels)
@@ -230,7 +230,9 @@ class PixelDecoder(nn.Module):
         self.network = Decoder(
             features=features, shape=domain.shape, outputs=size["context"], widths=size["widths"], depth=size["depth"]
         )
-        self.pixels = PixelBlocks(domain=domain, components=components, context=size["context"], hidden=size["inside"])
+        self.pixels = PixelBlocks(
+            domain=domain, components=components, context=size["context"], hidden=size["inside"], described=3
+        )
 
     def context(self, code: Tensor) -> Tensor:
         """What blocks are told, `[N, rows, columns, context]`."""

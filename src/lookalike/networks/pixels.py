@@ -24,11 +24,11 @@ class PixelBlocks(nn.Module):
         components: logistics in a pixel's mixture.
         context: numbers that tell a block what else is known.
         hidden: width of each pixel's network.
-        described: numbers that a pixel is described by: its value, and whether it is one of the ends, where most
-            pixels are. More than these three are learned, all of them, for each level of grey.
+        described: numbers that a pixel is described by, at least three: its value, and whether it is one of the two
+            ends, where most pixels are. More than these are learned, all of them, for each level of grey.
     """
 
-    def __init__(self, *, domain: Domain, components: int, context: int, hidden: int, described: int = 3) -> None:
+    def __init__(self, *, domain: Domain, components: int, context: int, hidden: int, described: int) -> None:
         super().__init__()
         self.units, self.features = Tones(domain), described
         self.look = nn.Parameter(torch.empty(domain.levels, described)) if described > 3 else None
@@ -97,7 +97,7 @@ class PixelBlocks(nn.Module):
         # All pixels that share units as one long row a parameter, which is how a CPU likes sums over components.
         units = self.units if edges is None else OwnTones(edges.flatten(0, 1))
         alike = 1 if edges is None else len(blocks) * self.rows
-        rows = parameters.reshape(alike, -1, parameters.shape[2]).transpose(1, 2).contiguous()
+        rows = parameters.unflatten(0, (alike, -1)).permute(0, 3, 1, 2).flatten(2)
         log_prob = LogisticMixture(rows, units).log_prob(blocks.reshape(alike, -1))
         return log_prob.view(len(blocks), -1) * self.counted().flatten()
 

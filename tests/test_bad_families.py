@@ -97,7 +97,7 @@ def test_what_a_fitted_family_keeps_counts_as_learned(
 def test_weights_under_a_mask_do_not_count_as_learned(
     small_model: Callable[..., Any], make_domain: Callable[..., Domain]
 ) -> None:
-    model = small_model("autoregressive", make_domain(1, 4, 4, levels=8), width=2)
+    model = small_model("autoregressive", make_domain(1, 4, 4, levels=8), width=3)
     x = torch.randint(0, 8, (8, 1, 4, 4), generator=torch.Generator().manual_seed(0))
     model.start(x)
     moved = [torch.zeros_like(weight, dtype=torch.bool) for weight in model.parameters()]

@@ -34,8 +34,8 @@ def build(section: Section, domain: Domain, *, seed: int) -> Any:
 
 
 def set_threads(threads: int | None, *, processes: int = 1) -> None:
-    """Let torch and NumPy's linear algebra use as many threads as are asked for in each process; by default the cores
-    are divided among these.
+    """Let torch and the linear algebra of NumPy and SciPy, loaded or not yet, use as many threads as are asked for in
+    each process; by default the cores are divided among these.
 
     Raises:
         UserError: more than there are cores.
@@ -48,6 +48,8 @@ def set_threads(threads: int | None, *, processes: int = 1) -> None:
         raise UserError(f"trainer.threads={threads}: there are {cores} cores")
     torch.set_num_threads(threads)
     threadpoolctl.threadpool_limits(limits=threads, user_api="blas")
+    for library in ("OPENBLAS", "MKL"):  # each reads its own when it is loaded: SciPy has one beside NumPy's
+        os.environ[f"{library}_NUM_THREADS"] = str(threads)
 
 
 def check_settings(model: Any, config: Config) -> None:

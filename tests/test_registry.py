@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from warm import Warm
 
 from lookalike.champion import read_cells
 from lookalike.core.config import ROOT
@@ -41,15 +42,16 @@ def environment(**more: str) -> dict[str, str]:
 class Workspace:
     """Cells of heights, and a store beside them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, warm: Warm) -> None:
         self.folder, self.store = folder, f"sqlite:///{folder}/mlflow.db"
+        self.warm = warm
         self.cells = folder / "artifacts" / "heights"
 
     def register(self, *overrides: str, fails: bool = False, **env: str) -> Done:
         places = [f"paths.{kind}={self.folder / kind}" for kind in ("artifacts", "results")]
-        command = [sys.executable, str(ROOT / "pipelines" / "register.py"), *places, f"tracking.uri={self.store}"]
+        command = [str(ROOT / "pipelines" / "register.py"), *places, f"tracking.uri={self.store}", *overrides]
         env = environment(PYTHONPATH=str(ROOT / "src"), **env)
-        done = subprocess.run([*command, *overrides], env=env, capture_output=True, text=True, timeout=PATIENCE)
+        done = self.warm.run(*command, cwd=Path.cwd(), env=env, timeout=PATIENCE)
         assert (done.returncode != 0) == fails, done.stderr
         assert "Traceback" not in done.stderr
         return done
@@ -57,7 +59,7 @@ class Workspace:
     def copy(self, folder: Path) -> "Workspace":
         """The same files elsewhere, without the store."""
         shutil.copytree(self.folder / "artifacts", folder / "artifacts")
-        return Workspace(folder)
+        return Workspace(folder, self.warm)
 
     @property
     def client(self) -> Any:
@@ -82,9 +84,11 @@ class Workspace:
 
 
 @pytest.fixture(scope="module")
-def trained(heights_cell: Path, tmp_path_factory: pytest.TempPathFactory, call_stage: Callable[..., Done]) -> Workspace:
+def trained(
+    heights_cell: Path, tmp_path_factory: pytest.TempPathFactory, call_stage: Callable[..., Done], warm: Warm
+) -> Workspace:
     """A VAE and a floor up to their scores, and a mixture that was only trained; nothing is recorded anywhere."""
-    workspace = Workspace(tmp_path_factory.mktemp("registry"))
+    workspace = Workspace(tmp_path_factory.mktemp("registry"), warm)
     shutil.copytree(heights_cell / "artifacts", workspace.folder / "artifacts")
     places = [f"paths.{kind}={workspace.folder / kind}" for kind in ("artifacts", "results", "samples", "scratch")]
     for stage, model in (

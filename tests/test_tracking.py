@@ -15,9 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from warm import Warm
 
 from lookalike import views
 from lookalike.core.config import Config, compose
+
+pytest_plugins = ["pipeline_fixtures"]
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 600.0
@@ -35,8 +38,8 @@ def environment(**more: str) -> dict[str, str]:
 class Workspace:
     """Stages of heights in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, warm: Warm) -> None:
+        self.folder, self.warm = folder, warm
         self.store = f"sqlite:///{folder}/mlflow.db"
 
     def command(self, stage: str, *overrides: str) -> list[str]:
@@ -45,9 +48,8 @@ class Workspace:
         return [sys.executable, str(ROOT / "pipelines" / f"{stage}.py"), *fixed, *overrides]
 
     def run(self, stage: str, *overrides: str, fails: bool = False, **env: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.command(stage, *overrides), env=environment(**env), capture_output=True, text=True, timeout=PATIENCE
-        )
+        _, script, *arguments = self.command(stage, *overrides)
+        done = self.warm.run(script, *arguments, cwd=Path.cwd(), env=environment(**env), timeout=PATIENCE)
         assert (done.returncode != 0) == fails, done.stderr
         return done
 
@@ -55,13 +57,13 @@ class Workspace:
         """The same files elsewhere, without the store."""
         (folder / "artifacts").mkdir(parents=True)
         subprocess.run(["cp", "-r", str(self.folder / "artifacts"), str(folder)], check=True)
-        return Workspace(folder)
+        return Workspace(folder, self.warm)
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def prepared(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Workspace:
     """Heights, prepared, and nothing trained."""
-    workspace = Workspace(tmp_path_factory.mktemp("prepared"))
+    workspace = Workspace(tmp_path_factory.mktemp("prepared"), warm)
     for stage in ("prepare", "features"):
         workspace.run(stage)
     return workspace
@@ -391,10 +393,10 @@ def test_a_view_that_fails_leaves_its_stage_alone(
 
 
 def test_a_slow_recorder_is_waited_for_no_longer_than_is_sensible(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    prepared: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(views, "WAIT_SECONDS", 0.1)
-    workspace = Workspace(tmp_path)
+    workspace = prepared.copy(tmp_path)
     with views.opened(config_of(workspace.store), record()):
         pass
     assert status(workspace) == ""

@@ -40,6 +40,19 @@ def fall(how: str, i: int) -> int:
     return i
 
 
+class Clinging:
+    """As a connection to others is, which waits for them when it is let go."""
+
+    def __del__(self) -> None:
+        time.sleep(60)
+
+
+def cling(how: str, number: int) -> Iterator[int]:
+    held = Clinging()
+    fall(how, 3)
+    yield id(held)
+
+
 def settings(_: int) -> tuple[int, bool]:
     return torch.get_num_threads(), flushes_denormal()
 
@@ -145,6 +158,14 @@ def test_no_process_waits_for_one_that_is_gone(tmp_path: Path) -> None:
 def asleep(number: int) -> Iterator[str]:
     yield "here"
     time.sleep(600)
+
+
+@pytest.mark.parametrize(("how", "error"), [("mistake", UserError), ("failure", RuntimeError)])
+def test_one_that_failed_is_gone_before_what_it_held_is_let_go(how: str, error: type[Exception]) -> None:
+    with Crew(functools.partial(cling, how), count=2) as crew:
+        with pytest.raises(error):
+            crew.receive(1)
+        assert crew.exit_code(1) == 1
 
 
 def test_all_who_ask_at_once_are_told_how_a_process_ended() -> None:

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
@@ -221,19 +221,15 @@ def serve(number: int, channel: Connection, *, threads: int, flush: bool) -> Non
     torch.set_num_threads(threads)
     torch.set_flush_denormal(flush)
     try:
-        try:
-            for result in pickle.loads(channel.recv_bytes())(number):
-                channel.send(("result", result))
-        except UserError as error:
-            channel.send(("mistake", str(error)))
-        except BaseException:
-            channel.send(("failure", traceback.format_exc()))
-        else:
-            return
-    except OSError:
-        pass  # nobody listens any more
-    # What the work still holds, such as connections to others that wait for it, is not waited for.
-    os._exit(1)
+        for result in pickle.loads(channel.recv_bytes())(number):
+            channel.send(("result", result))
+    except BaseException as error:
+        said = ("mistake", str(error)) if isinstance(error, UserError) else ("failure", traceback.format_exc())
+        with suppress(OSError):  # nobody listens any more
+            channel.send(said)
+        # At once, with the error still at hand: to let go of what it holds, such as connections to others that wait for
+        # this process, may take for ever.
+        os._exit(1)
 
 
 def end_with_parent() -> None:

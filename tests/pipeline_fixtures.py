@@ -67,11 +67,16 @@ def warm() -> Iterator[Warm]:
 
 @pytest.fixture(scope="session")
 def run(environment: Callable[[Path], dict[str, str]], warm: Warm) -> Callable[..., Done]:
-    """`run(checkout, *command, **options)`: a command to its end, its output as text."""
+    """`run(checkout, *command, fresh=False, **options)`: a command to its end, its output as text.
 
-    def start(checkout: Path, *command: str, **options: Any) -> Done:
+    A script is forked from a process that has its imports behind it; not if it has to be `fresh`, or with options of
+    `subprocess.run` beside `cwd`, `env` and `timeout`.
+    """
+
+    def start(checkout: Path, *command: str, fresh: bool = False, **options: Any) -> Done:
         settings: dict[str, Any] = {"cwd": checkout, "env": environment(checkout), "timeout": 1800} | options
-        if command[0] == "python" and command[1].endswith(".py") and settings.keys() == {"cwd", "env", "timeout"}:
+        is_script = command[0] == "python" and command[1].endswith(".py")
+        if is_script and not fresh and settings.keys() == {"cwd", "env", "timeout"}:
             return warm.run(str(checkout / command[1]), *command[2:], **settings)
         return subprocess.run(command, capture_output=True, text=True, check=False, **settings)
 
@@ -119,7 +124,7 @@ def checkout(new_checkout: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def run_stage(checkout: Path, run: Callable[..., Done]) -> Callable[..., Done]:
-    """`run_stage(name, *overrides, **options)`: a stage script of `checkout` in a process of its own."""
+    """`run_stage(name, *overrides, **options)`: a stage script of `checkout` in a process of its own, as `run` does."""
 
     def start(name: str, *overrides: str, **options: Any) -> Done:
         return run(checkout, "python", str(checkout / "pipelines" / f"{name}.py"), *overrides, **options)

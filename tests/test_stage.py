@@ -458,7 +458,7 @@ def test_fifty_times_as_many_samples_take_little_more_memory(
     assert run_stage("train", *quick).returncode == 0
     peaks = {}
     for count in (3_000, 150_000):
-        done = run_stage("sample", *quick, f"budget.samples={count}")
+        done = run_stage("sample", *quick, f"budget.samples={count}", fresh=True)
         assert done.returncode == 0, done.stderr
         folder = tmp_path / "artifacts" / "mnist" / "uniform" / "sample"
         peaks[count] = json.loads((folder / "cost.json").read_text())["peak_memory_mb"]

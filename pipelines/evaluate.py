@@ -14,6 +14,8 @@ SIGNS = {"lower bound": "at most ", "estimate": "about "}
 
 
 def main(config: Config) -> None:
+    cell, cost = Cell(config), Cost()
+    prepared = Prepared(cell.prepared)
     views.expect(config)
     # While MLflow is imported beside, torch is here.
     from lookalike import evaluation
@@ -23,8 +25,6 @@ def main(config: Config) -> None:
     from lookalike.trained import Trained
 
     set_threads(config.trainer.threads, processes=config.trainer.devices)
-    cell, cost = Cell(config), Cost()
-    prepared = Prepared(cell.prepared)
     trained = Trained(cell.train, family=config.model_name, prepared=prepared)
     trained.check_settings(config)
     trained.check_samples(cell.sample)

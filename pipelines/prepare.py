@@ -22,7 +22,8 @@ def main(config: Config) -> None:
             title = f"{raw.domain.name}: training data"
             save_picture(raw.values["train"], raw.domain, pictures / "summary.png", title=title)
         cost.save(pictures)
-    print(f"{summary['name']}: as expected ({', '.join(summary['expected'])})")
+    checked = ", ".join(summary["expected"])
+    print(f"{summary['name']}: {f'as expected ({checked})' if checked else 'its reader knew nothing to expect'}")
     for split, found in summary["splits"].items():
         print(
             f"  {split}: {found['count']} observations, {found['minimum']:g} to {found['maximum']:g}, "

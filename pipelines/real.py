@@ -2,7 +2,7 @@
 
 from lookalike.core.config import Config
 from lookalike.core.files import save_arrays, write_json
-from lookalike.core.stage import Cell, Cost, run, writing
+from lookalike.core.stage import Cell, Cost, run, show, writing
 from lookalike.data import Prepared
 from lookalike.distances import score_real
 from lookalike.extractor import Extractor
@@ -24,6 +24,7 @@ def main(config: Config) -> None:
         save_arrays(folder / "details.npz", details | true_landscape(prepared.domain, config.data.reader))
         save_picture(values, prepared.domain, folder / "samples.png", title=f"{prepared.domain.name}: real data")
         cost.save(folder)
+    show(f"{prepared.domain.name}: {len(values):,} real observations scored, in {cell.real / 'metrics.json'}")
 
 
 if __name__ == "__main__":

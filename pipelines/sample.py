@@ -16,6 +16,9 @@ from lookalike.data import Prepared
 
 
 def main(config: Config) -> None:
+    cell, cost, count = Cell(config), Cost(), config.budget.samples
+    prepared = Prepared(cell.prepared)
+    domain = prepared.domain
     if config.label is None:
         views.expect(config)
     # While MLflow is imported beside, torch is here.
@@ -25,9 +28,6 @@ def main(config: Config) -> None:
     from lookalike.trained import Trained
 
     set_threads(config.trainer.threads, processes=config.trainer.devices)
-    cell, cost, count = Cell(config), Cost(), config.budget.samples
-    prepared = Prepared(cell.prepared)
-    domain = prepared.domain
     trained = Trained(cell.train, family=config.model_name, prepared=prepared)
     name, model = trained.record["name"], trained.model
     trained.check_settings(config)

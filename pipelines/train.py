@@ -8,15 +8,15 @@ from lookalike.data import Prepared
 
 
 def main(config: Config) -> None:
+    cell, cost = Cell(config), Cost()
+    prepared = Prepared(cell.prepared)
+    prepared.check_drawn_from(config.data.reader)
     views.expect(config)
     # While MLflow is imported beside, torch is here.
     from lookalike import learning
     from lookalike.models.build import build, check_settings, set_threads
 
     set_threads(config.trainer.threads, processes=config.trainer.devices)
-    cell, cost = Cell(config), Cost()
-    prepared = Prepared(cell.prepared)
-    prepared.check_drawn_from(config.data.reader)
     model = build(config.model, prepared.domain, seed=config.seed)
     check_settings(model, config)
     record = learning.identity(config, prepared)

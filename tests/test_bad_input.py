@@ -189,6 +189,18 @@ def test_samples_of_another_model_are_not_scored(
     line = refused(work, "evaluate", *told)
     assert "samples of another model" in line
     assert line.endswith("Run `python pipelines/sample.py data=heights model=vae` again")
+    folder = work / "artifacts" / "heights" / "vae" / "sample"
+    shutil.rmtree(folder)
+    line = refused(work, "evaluate", *told)
+    assert (
+        line
+        == f"error: no samples in {folder}/samples.npz: run `python pipelines/sample.py data=heights model=vae` first"
+    )
+
+
+def test_a_stage_that_is_asked_to_sweep_says_what_does(work: Path, refused: Callable[..., str]) -> None:
+    line = refused(work, "train", "-m", "data=heights", "seed=0,1")
+    assert line == "error: -m: a stage has one configuration; `python pipelines/sweep.py -m …` runs many"
 
 
 def test_an_optimizer_for_a_model_that_is_not_trained_is_refused(work: Path, refused: Callable[..., str]) -> None:

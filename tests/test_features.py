@@ -167,7 +167,8 @@ def test_stored_training_points_are_those_of_their_rows(
 
 def test_training_features_that_are_not_there_are_named(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
     shutil.copy(folder / "extractor.json", tmp_path)
-    with pytest.raises(UserError, match=r"missing or damaged: .*train_rows\.npy .*Run the features stage again"):
+    remedy = r"Run `python pipelines/features\.py data=\w+` again"
+    with pytest.raises(UserError, match=rf"missing or damaged: .*train_rows\.npy .*{remedy}"):
         Extractor(tmp_path, prepared).training()
 
 

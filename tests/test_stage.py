@@ -185,12 +185,17 @@ def test_the_stages_of_a_cell_say_what_they_made_and_where(
     shutil.copytree(heights_cell, tmp_path, dirs_exist_ok=True)
     cell = tmp_path / "artifacts" / "heights" / "vae"
     said = {}
-    for stage in ("train", "sample", "evaluate"):
+    for stage in ("features", "real", "train", "sample", "evaluate"):
         done = call_stage(stage, "data=heights", "model=vae", "budget=smoke", "tracking=none", *places(tmp_path))
         assert done.returncode == 0, done.stderr
         said[stage] = done.stdout.splitlines()[-1]
     steps = json.loads((cell / "train" / "model.json").read_text())["steps"]
     bits = json.loads((cell / "evaluate" / "metrics.json").read_text())["bits_per_dim"]
+    assert re.fullmatch(
+        rf"heights: to be compared by values as they are, made in [\d.]+ s, kept in {cell.parent}/features/extractor",
+        said["features"],
+    )
+    assert said["real"] == f"heights: 200 real observations scored, in {cell.parent}/real/metrics.json"
     assert re.fullmatch(rf"heights-vae: {steps:,} steps in [\d.]+ s, kept in {cell}/train", said["train"])
     assert re.fullmatch(rf"heights-vae: [\d,]+ samples in [\d.]+ s, seen in {cell}/sample/samples.png", said["sample"])
     assert said["evaluate"].startswith(f"heights-vae: at most {bits['value']:.4g} ± {bits['standard_error']:.2g} bits")

@@ -47,11 +47,13 @@ def save_training(folder: Path, rows: NDArray[np.int64], points: NDArray[Any]) -
     np.save(folder / "train_apart.npy", apart(points), allow_pickle=False)
 
 
-def save_identity(folder: Path, prepared: Prepared) -> None:
-    """Write the record of a data set that needs no extractor."""
-    write_json(folder / "extractor.json", {"name": VALUES, "digest": None, "classes": False})
+def save_identity(folder: Path, prepared: Prepared) -> dict[str, Any]:
+    """Write the record of a data set that needs no extractor, and return it."""
+    record = {"name": VALUES, "digest": None, "classes": False}
+    write_json(folder / "extractor.json", record)
     rows = training_rows(len(prepared.values("train")))
     save_training(folder, rows, prepared.values("train")[rows])
+    return record
 
 
 class Extractor:
@@ -68,7 +70,8 @@ class Extractor:
                 f"no features in {folder.parent}: run `python pipelines/features.py data={prepared.domain.name}` first"
             )
         self.folder, self.prepared = folder, prepared
-        self.record = read_json(record, remedy="Run the features stage again", keys=["name", "digest", "classes"])
+        self.remedy = f"Run `python pipelines/features.py data={prepared.domain.name}` again"
+        self.record = read_json(record, remedy=self.remedy, keys=["name", "digest", "classes"])
         self.is_identity = self.record["name"] == VALUES
         self.has_classes: bool = self.record["classes"]
 
@@ -87,5 +90,5 @@ class Extractor:
         try:
             array: NDArray[Any] = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"features missing or damaged: {path} ({error}). Run the features stage again") from None
+            raise UserError(f"features missing or damaged: {path} ({error}). {self.remedy}") from None
         return array

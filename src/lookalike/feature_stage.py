@@ -1,6 +1,7 @@
 """Makes the extractor of one data set, and the features of all that samples are compared with."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,9 @@ UNTOLD: Section = {"_target_": "lookalike.extractors.self_supervised.make"}
 """What `data.features: null` means for images."""
 
 
-def make_and_save(config: Config, prepared: Prepared, folder: Path) -> None:
-    """Write the extractor that `data.features` describes, its record, and the features of the three splits.
+def make_and_save(config: Config, prepared: Prepared, folder: Path) -> dict[str, Any]:
+    """Write the extractor that `data.features` describes, its record, which is returned, and the features of the three
+    splits.
 
     Where nothing is said, that is an encoder trained on the images without labels.
 
@@ -33,7 +35,7 @@ def make_and_save(config: Config, prepared: Prepared, folder: Path) -> None:
     arguments = check_arguments(
         make, arguments_of(section), section="data.features", given=("prepared", "config", "folder")
     )
-    record = make(prepared, config, folder, **arguments) | {"kind": make.__module__.rpartition(".")[2]}
+    record: dict[str, Any] = make(prepared, config, folder, **arguments) | {"kind": make.__module__.rpartition(".")[2]}
     network = load(record, domain, folder)
     most = min(config.budget.training_images, record.get("training_images", config.budget.training_images))
     rows = training_rows(len(prepared.grid("train")), most=most)
@@ -46,3 +48,4 @@ def make_and_save(config: Config, prepared: Prepared, folder: Path) -> None:
         np.save(folder / f"{split}.npy", features, allow_pickle=False)
     save_training(folder, rows, features)
     write_json(folder / "extractor.json", record)
+    return record

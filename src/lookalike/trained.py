@@ -69,9 +69,12 @@ class Trained:
                 print(f"note: {self.record['name']} was trained with {how}", file=sys.stderr)
 
     def check_samples(self, folder: Path) -> None:
-        """Raise a UserError if the samples of a cell were drawn from another model, as far as their folder tells."""
-        cost = folder / "cost.json"
-        remedy = f"Run `python pipelines/sample.py {self.of}` again"
+        """Raise a UserError if a cell has no samples, or they were drawn from another model, as far as their folder
+        tells."""
+        command = f"`python pipelines/sample.py {self.of}`"
+        if not (path := folder / "samples.npz").is_file():
+            raise UserError(f"no samples in {path}: run {command} first")
+        cost, remedy = folder / "cost.json", f"Run {command} again"
         drawn_from = read_json(cost, remedy=remedy).get("fingerprint") if cost.is_file() else None
         if drawn_from not in (None, self.fingerprint):
             raise UserError(

@@ -187,6 +187,8 @@ def compose(overrides: list[str]) -> Config:
 def compose_unchecked(overrides: list[str]) -> Section:
     """The resolved configuration as plain dictionaries, before types and ranges are checked."""
     for item in overrides:
+        if item in ("-m", "--multirun"):
+            raise UserError(f"{item}: a stage has one configuration; `python pipelines/sweep.py -m …` runs many")
         key, assigned, value = item.partition("=")
         if not key or not (assigned or key.startswith("~")):
             raise UserError(f"'{item}': write KEY=VALUE; --help lists what there is to choose from")

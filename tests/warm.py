@@ -1,6 +1,6 @@
 """Scripts in processes that have their imports behind them: each is forked from one that made them once.
 
-Tests start more than a hundred scripts, and each would spend seconds on torch, Lightning and MLflow. Nothing of this
+Tests start scripts by the dozen, and each would spend seconds on torch, Lightning and MLflow. Nothing of this
 project is imported beforehand, so that every script runs the code of its own checkout. What is about the start of a
 process itself (signals, limits, how long it takes) starts a real one.
 """

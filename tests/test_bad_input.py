@@ -192,10 +192,8 @@ def test_samples_of_another_model_are_not_scored(
     folder = work / "artifacts" / "heights" / "vae" / "sample"
     shutil.rmtree(folder)
     line = refused(work, "evaluate", *told)
-    assert (
-        line
-        == f"error: no samples in {folder}/samples.npz: run `python pipelines/sample.py data=heights model=vae` first"
-    )
+    remedy = "run `python pipelines/sample.py data=heights model=vae` first"
+    assert line == f"error: no samples in {folder / 'samples.npz'}: {remedy}"
 
 
 def test_a_stage_that_is_asked_to_sweep_says_what_does(work: Path, refused: Callable[..., str]) -> None:

@@ -1,11 +1,13 @@
-"""Do p-values and errors mean what they say: repeats on a known distribution.
+"""Check p-values and errors of metrics by repeats on a known distribution, and print two tables in Markdown.
 
-    python benchmarks/calibration.py [--repeats 200] [--rows 200] [--features 4] [--figure docs/calibration.png]
+    python benchmarks/calibration.py [--repeats 200] [--rows 200] [--features 4] [--figure docs/images/calibration.png]
 
-Two sets of one Gaussian, drawn anew each time: p-values are uniform if the Kolmogorov-Smirnov test of them against the
-uniform law has a p-value that is not small, and 5 % of them lie below 0.05. A shifted Gaussian against one fixed
-reference: intervals of ±1.96 errors hold the mean over the repeats in 90 to 99 %; the extrapolated Fréchet distance,
-against a reference of 200,000, is asked for the distance in closed form. Prints two tables in markdown.
+The first table compares two sets of one Gaussian, drawn anew in each repeat. Their p-values must be uniform: 5 % of
+them lie below 0.05, and a Kolmogorov–Smirnov test against the uniform distribution has no small p-value.
+
+The second table compares draws of a shifted Gaussian with one fixed reference. Intervals of ±1.96 standard errors must
+contain the mean over the repeats in 90 to 99 % of them. For the extrapolated Fréchet distance, which has a reference of
+200,000 points, they must contain the distance in closed form.
 """
 
 import argparse
@@ -32,8 +34,11 @@ from lookalike.report.style import BAR, COLOURS, MODEL, MUTED, RULE, SAMPLES, st
 SHIFT = 0.5
 
 
-def draw_figure(p_values: dict[str, NDArray[Any]], held: dict[str, float], path: Path) -> None:
-    """How often a p-value is below each level, which should be as often as the level; how many intervals hold."""
+def draw_figure(p_values: dict[str, NDArray[Any]], covered: dict[str, float], path: Path) -> None:
+    """Draw how often p-values lie below each level, and the share of intervals that contain the truth.
+
+    Calibrated p-values lie below each level as often as the level says.
+    """
     with styled(text="path"):
         figure = Figure(figsize=(10, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -43,10 +48,10 @@ def draw_figure(p_values: dict[str, NDArray[Any]], held: dict[str, float], path:
         left.set(title="p-values of one distribution against itself", xlabel="level", ylabel="share of p-values below")
         left.legend(loc="lower right")
         right.axvspan(90, 99, color=RULE, alpha=0.5, linewidth=0)
-        right.plot([100 * share for share in held.values()], list(held), "o", color=MODEL, markersize=5)
+        right.plot([100 * share for share in covered.values()], list(covered), "o", color=MODEL, markersize=5)
         right.axvline(95, color=MUTED, linewidth=0.8)
         right.invert_yaxis()
-        right.set(title="95 % intervals that hold the truth", xlabel="percent of the repeats", xlim=(80, 100.5))
+        right.set(title="95 % intervals that contain the truth", xlabel="percent of the repeats", xlim=(80, 100.5))
         figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
@@ -55,7 +60,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--features", type=int, default=4)
-    parser.add_argument("--figure", type=Path, help="draw what was found, too")
+    parser.add_argument("--figure", type=Path, help="file for a figure of the results")
     a = parser.parse_args()
     shape = (a.rows, a.features)
 
@@ -94,14 +99,14 @@ def main() -> None:
     large = np.random.default_rng(10**6 + 2).normal(size=(200_000, a.features))
     scores["frechet_distance_infinite"] = [frechet_distances(draw(i) + SHIFT, large).infinite for i in range(a.repeats)]
     truths["frechet_distance_infinite"] = SHIFT**2 * a.features
-    print("\n| intervals | truth | hold it | mean error | deviation |\n| --- | ---: | ---: | ---: | ---: |")
-    held: dict[str, float] = {}
+    print("\n| intervals | truth | contain it | mean error | standard deviation |\n| --- | ---: | ---: | ---: | ---: |")
+    covered: dict[str, float] = {}
     for name, repeated in scores.items():
         values, errors = np.array(repeated).T
-        held[name] = float(np.mean(np.abs(values - truths[name]) < 1.96 * errors))
-        print(f"| {name} | {truths[name]:.4g} | {held[name]:.1%} | {errors.mean():.2g} | {values.std(ddof=1):.2g} |")
+        covered[name] = float(np.mean(np.abs(values - truths[name]) < 1.96 * errors))
+        print(f"| {name} | {truths[name]:.4g} | {covered[name]:.1%} | {errors.mean():.2g} | {values.std(ddof=1):.2g} |")
     if a.figure:
-        draw_figure(p_values, held, a.figure)
+        draw_figure(p_values, covered, a.figure)
 
 
 if __name__ == "__main__":

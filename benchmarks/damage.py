@@ -1,11 +1,11 @@
-"""Which metric sees which damage: held-out data damaged by known amounts and scored as a model's samples would be.
+"""Damage held-out data by known amounts, score them as samples, and print which metric notices which damage.
 
-    python benchmarks/damage.py [--artifacts artifacts/mnist] [--rows 2000] [--figure docs/damage.png]
+    python benchmarks/damage.py [--artifacts artifacts/mnist] [--rows 2000] [--figure docs/images/damage.png]
 
-With prepared MNIST and its features: validation images against test images. Without: 16-dimensional draws of a mixture
-of ten Gaussians. A metric sees a damage from the least amount at which its value is worse than that of none by two
-standard errors; "not monotone" if more damage is better by more than an error anywhere. For authenticity and C_T worse
-is nearer to the training data. Prints the values and what is seen as tables in markdown.
+With prepared MNIST and its features, validation images are compared with test images. Otherwise the data are draws of a
+mixture of ten Gaussians in 16 dimensions. A metric notices a damage from the smallest amount at which its value is
+worse than that of undamaged data by two standard errors. "Not monotone" means that somewhere more damage scores better
+by more than a standard error. For authenticity and C_T, "worse" means nearer to the training data.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from lookalike.data import Prepared
-from lookalike.extractor import Extractor
-from lookalike.features import features_of
+from lookalike.domain.prepared import Prepared
+from lookalike.features.extraction import features_of
+from lookalike.features.extractor import Extractor
 from lookalike.metrics.authenticity import authenticity
 from lookalike.metrics.classifier import classifier_test
 from lookalike.metrics.copying import data_copying
@@ -36,7 +36,7 @@ Array = NDArray[Any]
 Scores = dict[str, tuple[float, float]]
 
 BETTER_HIGH = {"precision", "recall", "density", "coverage", "authenticity", "data_copying"}
-"""The last two fall when samples are copies, which is what they are there to see."""
+"""Metrics for which a lower value is worse. The last two fall when samples are copies."""
 
 AMOUNTS = (0.0, 0.1, 0.2, 0.4, 0.8)
 
@@ -53,12 +53,12 @@ def noise(x: Array, labels: Array, training: Array, amount: float) -> Array:
 
 
 def dropped_mode(x: Array, labels: Array, training: Array, amount: float) -> Array:
-    """A share of one class is left out."""
+    """Leave out a share of one class."""
     return thinned(x, labels < 1, amount)
 
 
 def imbalance(x: Array, labels: Array, training: Array, amount: float) -> Array:
-    """A share of half of the classes is left out."""
+    """Leave out a share of half of the classes."""
     return thinned(x, labels < 5, amount)
 
 
@@ -87,7 +87,7 @@ DAMAGES: dict[str, Callable[[Array, Array, Array, float], Array]] = {
 
 
 def score(x: Array, reference: Array, training: Array, values: Array, training_values: Array) -> Scores:
-    """Value and error of every metric of features, and of exact copies among values."""
+    """Return value and error of every metric of features, and of exact copies among values."""
     frechet = frechet_distances(x, reference)
     found = {
         "frechet_distance": frechet.distance,
@@ -105,14 +105,14 @@ def score(x: Array, reference: Array, training: Array, values: Array, training_v
 
 
 def worse_by(metric: str, scores: list[tuple[float, float]]) -> tuple[Array, Array]:
-    """By how much every amount of damage is worse than none, and the standard error of that `[amounts]`."""
+    """Return by how much each amount of damage is worse than none `[amounts]`, and the standard error of it."""
     values, errors = np.array(scores).T
     worse = values[0] - values if metric in BETTER_HIGH else values - values[0]
     return worse, np.hypot(errors, errors[0]).clip(1e-12)
 
 
 def mark(metric: str, scores: list[tuple[float, float]]) -> str:
-    """Yes: monotone, and seen at the least amount; the first amount that is seen; or whether it looks better."""
+    """Return the smallest amount of damage that a metric notices, or "no", or "looks better"."""
     difference, errors = worse_by(metric, scores)
     worse = difference / errors
     if (worse[1:] > 2).any() and worse[-1] > 2:
@@ -125,7 +125,10 @@ LINES = (COLOURS["model"][0], COLOURS["samples"][0], COLOURS["bar"][0], "#cc79a7
 
 
 def draw(found: dict[str, dict[str, list[tuple[float, float]]]], path: Path) -> None:
-    """A panel a metric, a line a damage: standard errors by which it is worse than none, in [-2, 2] not seen."""
+    """Draw one panel per metric and one line per damage: how many standard errors it is worse than undamaged data.
+
+    Differences within [-2, 2] are not significant.
+    """
     metrics = list(next(iter(found.values())))
     with styled(text="path"):
         figure = Figure(figsize=(10, 1.9 * -(-(len(metrics) + 1) // 5)), layout="constrained")
@@ -151,17 +154,19 @@ def draw(found: dict[str, dict[str, list[tuple[float, float]]]], path: Path) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Which metric sees which damage.")
+    parser = argparse.ArgumentParser(description="Print which metric notices which damage.")
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts/mnist"))
-    parser.add_argument("--rows", type=int, default=2000, help="samples, reference; five times as much training data")
-    parser.add_argument("--figure", type=Path, help="draw what was found, too")
+    parser.add_argument(
+        "--rows", type=int, default=2000, help="samples and reference points; five times as many training points"
+    )
+    parser.add_argument("--figure", type=Path, help="file for a figure of the results")
     a = parser.parse_args()
     damages = dict(DAMAGES)
     if (a.artifacts / "features/extractor/extractor.json").is_file():
         prepared = Prepared(a.artifacts / "prepared")
         extractor = Extractor(a.artifacts / "features/extractor", prepared)
         x, labels = np.array(prepared.grid("validation")[: a.rows]), prepared.labels("validation")[: a.rows]
-        # MNIST's test images are in an order: the first 5000 are of other writers than the rest.
+        # The first 5000 test images of MNIST come from other writers than the rest, so the rows are drawn at random.
         some = np.sort(np.random.default_rng(0).permutation(len(prepared.grid("test")))[: a.rows])
         reference, training = np.array(prepared.grid("test")[some]), np.array(prepared.grid("train")[: 5 * a.rows])
 

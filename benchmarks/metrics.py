@@ -1,13 +1,11 @@
-"""What the metrics cost: seconds and peak memory.
+"""Measure seconds and peak memory of every metric, and print a table in Markdown.
 
     python benchmarks/metrics.py [--samples 10000] [--features 64] [--wide 2048] [--many 1000000]
 
-The reference and the training data have as many rows as the samples, of random numbers: neighbours of real features
-cost the same. Every line runs in a process of its own, and the memory is all that it holds at its peak, the input and
-the interpreter with it; seconds of the processor stand beside those of the clock, for machines that do something else
-as well. The last lines
-are a Fréchet distance of wide features beside SciPy's square root of the product and torchmetrics, from the same
-covariances, and moments of many samples, a batch at a time. Prints a table in markdown.
+Samples, reference and training data are random numbers, with as many rows each; real features cost the same. Every row
+is measured in a process of its own. Its memory is the peak of the whole process, including input and interpreter. The
+processor's seconds matter if other programs run at the same time. The last rows compare a Fréchet distance of wide
+features with torchmetrics and SciPy's `sqrtm`, from the same covariances, and sum moments of many samples in batches.
 """
 
 import argparse
@@ -56,7 +54,7 @@ def sets(rows: int, features: int) -> list[NDArray[np.float32]]:
 
 
 def covariances(features: int) -> tuple[Floats, Floats, Floats, Floats]:
-    """Means and covariances of two sets of twice as many rows as features."""
+    """Return means and covariances of two sets with twice as many rows as features."""
     generator = np.random.default_rng(0)
     drawn = [generator.normal(size=(2 * features, features)) * scale for scale in (1.0, 1.2)]
     first, second = (Moments.of(x) for x in drawn)
@@ -78,7 +76,7 @@ def by_torchmetrics(m1: Floats, c1: Floats, m2: Floats, c2: Floats) -> float:
 
 
 def streamed(rows: int, features: int) -> None:
-    """Moments of samples that are never in memory together, as a sampler hands them over."""
+    """Sum moments of batches, so that the samples are never in memory together."""
     batch = np.random.default_rng(0).normal(size=(10_000, features)).astype(np.float32)
     total = Moments.of(batch)
     for _ in range(rows // len(batch) - 1):
@@ -87,7 +85,7 @@ def streamed(rows: int, features: int) -> None:
 
 
 def measure(name: str, prepare: Callable[..., Any], sizes: tuple[int, ...], work: Callable[..., Any]) -> None:
-    """Print a line of the table, from a process of its own."""
+    """Print one row of the table, measured in a process of its own."""
     child = multiprocessing.get_context("fork").Process(target=line, args=(name, prepare, sizes, work))
     child.start()
     child.join()
@@ -116,7 +114,7 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=1_000_000, help="samples that are streamed")
     a = parser.parse_args()
     print(f"{a.samples:,} samples, reference, training data; {a.features} features\n")
-    print("| metric | seconds | of processor | peak MB | value |\n| --- | ---: | ---: | ---: | ---: |", flush=True)
+    print("| metric | seconds | processor seconds | peak MB | value |\n| --- | ---: | ---: | ---: | ---: |", flush=True)
     for name, metric in METRICS.items():
         measure(name, sets, (a.samples, a.features), metric)
     measure("**all of these**", sets, (a.samples, a.features), everything)

@@ -1,9 +1,9 @@
-"""The usual flow matching at the same operations: `python benchmarks/recipe.py`, after the features stage of MNIST.
+"""Train a textbook flow matching model with the same operations as a family: `python benchmarks/recipe.py`.
 
-Convolutions after a 2x2 space-to-depth (14x14 and 7x7, 32 and 64 channels, dense bottleneck, two million parameters),
-the plain loss |v(y_t, t) - (y_1 - y_0)|² on pixels between -1 and 1, batches of 64, AdamW at 3e-3 with a cosine decay
-and averaged weights, times drawn uniformly, ten midpoint steps (twenty evaluations): what a careful user would write
-without this project. Samples are scored like a family's, against the test set in the pipeline's own features.
+It needs the features stage of MNIST. The model is what a careful user would write without this project: a U-Net on
+14x14 and 7x7 positions with 32 and 64 channels (two million parameters), the loss |v(y_t, t) - (y_1 - y_0)|² on pixels
+between -1 and 1, uniform times, batches of 64, AdamW at 3e-3 with a cosine decay and averaged weights, and ten midpoint
+steps. Its samples are scored like those of a family: against the test set, in the features of the pipeline.
 """
 
 import argparse
@@ -15,22 +15,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lookalike.core.config import ROOT, Optimizer, compose
-from lookalike.data import Prepared
-from lookalike.extractor import Extractor
-from lookalike.features import features_of
-from lookalike.history import Silent
+from lookalike.domain.prepared import Prepared
+from lookalike.features.extraction import features_of
+from lookalike.features.extractor import Extractor
 from lookalike.metrics.frechet import frechet_distance
-from lookalike.models.build import set_threads
 from lookalike.networks.unet import UNet
-from lookalike.training import operations_per_step, train
+from lookalike.training.budget import operations_per_step
+from lookalike.training.history import Silent
+from lookalike.training.loop import train
+from lookalike.workspace.configuration import ROOT, Optimizer, compose
+from lookalike.workspace.threads import set_threads
 
 BATCH = 64
-OPTIMIZER = Optimizer(lr=3e-3, weight_decay=0.01, warmup=0.05, clip=1.0, average=0.03, momentum=0.9, muon=0)
+OPTIMIZER = Optimizer(lr=3e-3, weight_decay=0.01, warmup=0.05, clip=1.0, ema_horizon=0.03, beta1=0.9, muon=0)
 
 
 class Recipe(nn.Module):
-    """Flow matching of images `[N, C, H, W]` without anything of this project's but the network."""
+    """Flow matching of images `[N, C, H, W]` that uses only the network of this project."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -45,7 +46,7 @@ class Recipe(nn.Module):
 
     @torch.inference_mode()
     def sample(self, n: int, *, steps: int) -> Tensor:
-        """Pixels `[n, C, H, W]`, uint8, by the midpoint rule."""
+        """Draw pixels `[n, C, H, W]`, uint8, with the midpoint rule."""
         y, h = torch.randn(n, *self.shape), 1 / steps
         for step in range(steps):
             t = torch.full((n,), step * h)
@@ -55,12 +56,14 @@ class Recipe(nn.Module):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The usual flow matching at the same operations.")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the data set's operations")
+    parser = argparse.ArgumentParser(
+        description="Train a textbook flow matching model with the operations of a family."
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of the data set's operations")
     parser.add_argument("--samples", type=int, default=5000)
     arguments = parser.parse_args()
     config = compose(["data=mnist", "tracking=none"])
-    set_threads(config.trainer.threads)
+    set_threads(config.trainer)
     folder = ROOT / "artifacts" / "mnist"
     prepared = Prepared(folder / "prepared")
     extractor = Extractor(folder / "features" / "extractor", prepared)

@@ -1,7 +1,7 @@
-"""What a solver's steps do to a likelihood: `python benchmarks/solver_steps.py`, after the cells were trained.
+"""Measure how a solver's steps change a likelihood: `python benchmarks/solver_steps.py`, with a trained cell.
 
-Bits a dimension of the same test points, with the same noise, by several solvers and numbers of steps, and how far each
-is from the finest: a paired difference, whose error is far smaller than that of the bits themselves.
+The table shows bits per dimension of the same test points, with the same noise, for several solvers and numbers of
+steps, and the difference of each to the finest. The difference is paired, so its error is small.
 """
 
 import argparse
@@ -10,28 +10,30 @@ import math
 import numpy as np
 import torch
 
-from lookalike.core.config import compose
-from lookalike.core.likelihood import bits_per_dimension
-from lookalike.core.stage import Cell
-from lookalike.data import Prepared
-from lookalike.evaluation import log_likelihoods, subset
-from lookalike.models.build import set_threads
-from lookalike.trained import Trained
+from lookalike.domain.grid import bits_per_dimension
+from lookalike.domain.prepared import Prepared
+from lookalike.evaluation.likelihoods import log_likelihoods, subset
+from lookalike.families.build import for_domain
+from lookalike.sampling.trained import Trained
+from lookalike.workspace.configuration import compose
+from lookalike.workspace.places import Cell
+from lookalike.workspace.threads import set_threads
 
 TRIED = (("midpoint", 20), ("midpoint", 40), ("midpoint", 80), ("rk4", 10), ("rk4", 20), ("rk4", 40))
-"""The last is the finest; the field is evaluated two times a step by `midpoint`, four times by `rk4`."""
+"""Solvers and steps; the last is the finest. Per step, `midpoint` evaluates the field twice, `rk4` four times."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What a solver's steps do to a likelihood.")
+    parser = argparse.ArgumentParser(description="Measure how a solver's steps change a likelihood.")
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--model", default="flow_matching")
     parser.add_argument("--points", type=int, default=100, help="test points")
     arguments = parser.parse_args()
     config = compose([f"data={arguments.data}", f"model={arguments.model}", "tracking=none"])
-    set_threads(config.trainer.threads)
+    set_threads(config.trainer)
     cell = Cell(config)
     prepared = Prepared(cell.prepared)
+    config = for_domain(config, prepared.domain)
     model = Trained(cell.train, family=config.model_name, prepared=prepared).model
     grid = prepared.grid("test")
     rows = subset(len(grid), arguments.points)
@@ -42,14 +44,14 @@ def main() -> None:
         bits[solver, steps] = bits_per_dimension(torch.from_numpy(nats), prepared.domain).numpy()
     finest = bits[TRIED[-1]]
     print(f"{arguments.data}-{arguments.model}, {len(rows)} test points")
-    print("| solver | steps | bits a dimension | off the finest |\n| --- | ---: | ---: | ---: |")
+    print("| solver | steps | bits per dimension | difference to the finest |\n| --- | ---: | ---: | ---: |")
     for (solver, steps), found in bits.items():
-        value, off = (f"{part.mean():.4f} ± {deviation(part):.4f}" for part in (found, found - finest))
+        value, off = (f"{part.mean():.4f} ± {standard_error(part):.4f}" for part in (found, found - finest))
         print(f"| `{solver}` | {steps} | {value} | {off if found is not finest else '—'} |")
 
 
-def deviation(values: np.ndarray) -> float:
-    """The standard error of a mean."""
+def standard_error(values: np.ndarray) -> float:
+    """Return the standard error of the mean."""
     return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 

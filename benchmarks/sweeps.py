@@ -1,7 +1,7 @@
-"""What a sweep costs beside its trials: `python benchmarks/sweeps.py [--trials 40] [--recorded 1000] [FIRST …]`.
+"""Measure the overhead of sweeps: `python benchmarks/sweeps.py [--trials 40] [--recorded 1000] [MEASUREMENT …]`.
 
-In a copy of this checkout, on prepared heights at the smallest budget. Each line has what was measured and what must
-hold. Measurements, by name: overhead, continuing, joblib, at_once, recorded.
+It works in a copy of this checkout, on prepared heights at the smallest budget. Each line shows a measurement and its
+target. The measurements are: overhead, continuing, joblib, at_once, recorded.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
-PIPELINE = "data: [heights]\nmodels: [vae]\nseeds: []\nbudget: smoke\ntrainer: cpu\n"
+PIPELINE = "data: [heights]\nmodels: [vae]\nfloors: []\nseeds: [0]\nbudget: smoke\ntrainer: cpu\n"
 
 
 class Bench:
-    """A copy of the checkout whose heights are prepared."""
+    """A copy of the checkout with prepared heights."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -45,7 +45,7 @@ class Bench:
             self.run(*command)
 
     def run(self, *command: str) -> float:
-        """A command to its end; its seconds."""
+        """Run a command and return its seconds."""
         start = time.monotonic()
         done = subprocess.run(command, cwd=self.home, env=self.env, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -53,24 +53,24 @@ class Bench:
         return time.monotonic() - start
 
     def sweep(self, name: str, *overrides: str) -> float:
-        """A sweep to its end, with a store of its own; its seconds."""
+        """Run a sweep with a store of its own and return its seconds."""
         store = f"tracking.uri=sqlite:///{self.home}/{name}.db"
         fixed = ["-m", "data=heights", "budget=smoke", store, f"sweep.name={name}"]
-        return self.run(sys.executable, "pipelines/sweep.py", *fixed, *overrides)
+        return self.run(sys.executable, "-m", "lookalike", "sweep", *fixed, *overrides)
 
     def states(self, name: str) -> list[dict[str, Any]]:
-        """The states of a sweep's trials, in the order that they ended."""
+        """Return the states of a sweep's trials in the order in which they ended."""
         paths = (self.home / "multirun" / name / "trials").glob("*.json")
         return sorted((json.loads(path.read_text()) for path in paths), key=lambda state: float(state["ended"]))
 
     def work(self, fingerprint: str) -> float:
-        """Seconds of a trial that its training, sampling and scoring took."""
+        """Return the seconds that a trial spent on training, sampling and scoring."""
         folder = self.home / "multirun" / "trials" / fingerprint
         costs = (json.loads((folder / s / "cost.json").read_text()) for s in ("train", "sample", "evaluate"))
         return sum(float(cost["work_seconds"]) for cost in costs)
 
     def runs(self, name: str) -> list[str]:
-        """The trials that a store has runs of."""
+        """Return the trials that have a run in a store."""
         from mlflow import MlflowClient
 
         client = MlflowClient(f"sqlite:///{self.home}/{name}.db")
@@ -89,7 +89,7 @@ def report(what: str, found: str, wanted: str, *, holds: bool) -> None:
 
 
 def overhead(bench: Bench, trials: int, _: int) -> None:
-    """Seconds from the end of one trial to the end of the next, less the work of the next."""
+    """Measure the time from the end of one trial to the end of the next, minus the work of the next."""
     bench.sweep("overhead", "model=vae", f"seed=range({trials})")
     states = bench.states("overhead")
     beside = [
@@ -101,7 +101,7 @@ def overhead(bench: Bench, trials: int, _: int) -> None:
 
 
 def continuing(bench: Bench, *_: int) -> None:
-    """A finished sweep of 200 trials of the cheapest model, again."""
+    """Measure how long a finished sweep of 200 trials of the cheapest model takes to run again."""
     command = ("continuing", "model=uniform", "seed=range(200)")
     bench.sweep(*command)
     found = bench.sweep(*command)
@@ -109,8 +109,10 @@ def continuing(bench: Bench, *_: int) -> None:
 
 
 def joblib(bench: Bench, trials: int, _: int) -> None:
-    """Trials a minute of two workers against one, each process with what it takes to start: many trials, or this is
-    most of what is measured."""
+    """Compare trials per minute of two workers and of one.
+
+    The start of the processes is included, so it takes many trials to measure the workers and not their start.
+    """
     trials, seconds = 6 * trials, {}
     for jobs in (1, 2):
         first = 1000 * jobs
@@ -118,29 +120,34 @@ def joblib(bench: Bench, trials: int, _: int) -> None:
         seeds = f"seed=range({first},{first + trials})"
         seconds[jobs] = bench.sweep(f"joblib{jobs}", "model=vae", seeds, "budget.scale=0.05", *launcher)
     found = seconds[1] / seconds[2]
-    report(f"2 joblib workers against one, {trials} trials", f"{found:.2f} ×", "≥ 1.6 ×", holds=found >= 1.6)
+    report(f"2 joblib workers compared with one, {trials} trials", f"{found:.2f} ×", "≥ 1.6 ×", holds=found >= 1.6)
 
 
 def at_once(bench: Bench, *_: int) -> None:
-    """16 trials in 16 processes on a store that isn't there yet."""
+    """Count lost and repeated runs of 16 trials in 16 processes on a store that does not exist yet."""
     launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=16")
     bench.sweep("at_once", "model=uniform", "seed=range(5000,5016)", *launcher)
     runs = bench.runs("at_once")
     lost, twice = 16 - len(set(runs)), len(runs) - len(set(runs))
-    report("16 trials at once on fresh sqlite", f"{lost} lost, {twice} twice", "0 and 0", holds=not lost and not twice)
+    report(
+        "16 trials at once on a fresh SQLite store",
+        f"{lost} lost, {twice} twice",
+        "0 and 0",
+        holds=not lost and not twice,
+    )
 
 
 def recorded(bench: Bench, _: int, count: int) -> None:
-    """Seconds of the last hundred of many recorded trials against those of the first hundred."""
+    """Compare the seconds of the last hundred of many recorded trials with those of the first hundred."""
     bench.sweep("recorded", "model=uniform", f"seed=range(10000,{10000 + count})")
     ends = [state["ended"] for state in bench.states("recorded")]
     part = min(100, count // 4)
-    # The first of all has the imports in it.
+    # The very first trial includes imports, so the count starts at its end.
     first, last = ends[part] - ends[0], ends[-1] - ends[-1 - part]
     runs = len(set(bench.runs("recorded")))
     assert runs == count, f"{runs} of {count} trials are recorded"
     report(
-        f"{count} trials in a store: last {part} against first",
+        f"{count} trials in a store: last {part} compared with first",
         f"{last / first:.2f} ×",
         "≤ 1.3 ×",
         holds=last <= 1.3 * first,

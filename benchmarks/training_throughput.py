@@ -1,12 +1,11 @@
-"""Training images a second of `lookalike.training.train` against the loop written out in plain PyTorch.
+"""Compare the training speed of `lookalike.training.loop.train` with a loop in plain PyTorch.
 
     python benchmarks/training_throughput.py [trainer.threads=1 ...] [--models vae] [--pairs 4] [--seconds 3.5]
 
-Both train the same network on the same kind of data with the same batches, optimizer, clipping, schedule and averaging.
-A pair is one run of each, in alternating order, so that a change of the machine's pace meets both. Measured is the time
-between the first and the last logged step: setting up (Lightning's takes some tenths of a second) is told apart, and
-checks during training, which the plain loop has none of, are left out. Besides the ratio in images a second there is
-one in images a second of processor time: where other programs compete for cores and threads is 1, it is the steadier.
+Both train the same network on the same data with the same batches, optimizer, clipping, schedule and averaging. A pair
+is one run of each, in alternating order, so that a change of the machine's speed affects both. The time runs from the
+first to the last logged step. Setting up is reported separately, and checks during training are switched off. A second
+ratio counts processor time: it is steadier if other programs compete for the cores and `threads` is 1.
 """
 
 import argparse
@@ -24,29 +23,27 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lookalike.core.config import Config, Optimizer, compose
-from lookalike.core.domain import Domain
-from lookalike.models.build import build, set_threads
-from lookalike.muon import Muon
-from lookalike.training import groups, train
+from lookalike.domain.image import Image, pixel
+from lookalike.families.build import build
+from lookalike.training.loop import train
+from lookalike.training.optimizer import Muon, groups
+from lookalike.workspace.configuration import Config, Optimizer, compose
+from lookalike.workspace.threads import set_threads
 
 TARGET = 0.9
 
-MNIST = Domain(
-    name="mnist", kind="image", shape=(1, 28, 28), levels=256, low=(0.0,), step=(1.0,), unit="intensity",
-    labels=tuple("0123456789"), location=(127.5,), scale=(127.5,),
-)  # fmt: skip
+MNIST = Image(name="mnist", shape=(1, 28, 28), variables=(pixel(),), labels=tuple("0123456789"))
 
 
 class Pace(NamedTuple):
-    """Images a second, by the clock and by processor time."""
+    """Images per second, by the clock and by processor time."""
 
     wall: float
     processor: float
 
 
 class Clock:
-    """Notes the times at which steps were done; an observer of training."""
+    """Observer of training that records when steps ended."""
 
     def __init__(self) -> None:
         self.times: dict[int, tuple[float, float]] = {}
@@ -67,7 +64,7 @@ class Clock:
 
 
 def ours(model: nn.Module, images: NDArray[Any], config: Config, *, steps: int) -> tuple[Pace, float]:
-    """The pace of the package's training, and the seconds that were spent outside of its steps."""
+    """Return the speed of the package's training, and the seconds outside of its steps."""
     assert config.optimizer is not None
     clock, start = Clock(), time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
@@ -82,14 +79,14 @@ def ours(model: nn.Module, images: NDArray[Any], config: Config, *, steps: int) 
 
 
 def plain(model: nn.Module, images: NDArray[Any], optimizer: Optimizer, *, batch_size: int, steps: int) -> Pace:
-    """The pace of a loop that does the same and no more."""
+    """Return the speed of a plain loop with the same steps."""
     generator = np.random.default_rng(0)
-    descent = Muon(groups(model, optimizer), lr=optimizer.lr, betas=(optimizer.momentum, 0.99), fused=True)
+    descent = Muon(groups(model, optimizer), lr=optimizer.lr, betas=(optimizer.beta1, 0.99), fused=True)
     warmup = max(1.0, optimizer.warmup * steps)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         descent, lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
     )
-    decay = max(0.0, 1 - 1 / (optimizer.average * steps)) if optimizer.average else None
+    decay = max(0.0, 1 - 1 / (optimizer.ema_horizon * steps)) if optimizer.ema_horizon else None
     ema = get_ema_multi_avg_fn(decay) if decay is not None else None
     averaged = None if ema is None else AveragedModel(model, multi_avg_fn=ema)
     model.train()
@@ -112,20 +109,20 @@ def plain(model: nn.Module, images: NDArray[Any], optimizer: Optimizer, *, batch
 
 
 def measure(config: Config, *, pairs: int, seconds: float) -> dict[str, Any]:
-    """Medians over pairs of runs of about some seconds each."""
+    """Return medians over pairs of runs that take about `seconds` each."""
     assert config.optimizer is not None
     images = np.random.default_rng(0).integers(0, 256, (10_000, *MNIST.shape), dtype=np.uint8)
     config = config.model_copy(
         update={"trainer": config.trainer.model_copy(update={"checks": 1, "previews": 0, "validation_points": 64})}
     )
-    set_threads(config.trainer.threads)
+    set_threads(config.trainer)
     batch_size = config.data.batch_size
 
     def run_plain(steps: int) -> Pace:
         assert config.optimizer is not None
         return plain(build(config.model, MNIST, seed=0), images, config.optimizer, batch_size=batch_size, steps=steps)
 
-    run_plain(5)  # the first steps choose kernels
+    run_plain(5)  # the first steps are slow: torch chooses kernels
     steps = max(50, round(seconds * run_plain(10).wall / batch_size))
     paces: dict[str, list[Pace]] = {"lookalike": [], "plain": []}
     outside = []
@@ -160,9 +157,11 @@ def measure(config: Config, *, pairs: int, seconds: float) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=4, help="runs of each loop (default: 4)")
-    parser.add_argument("--seconds", type=float, default=3.5, help="length of a run, about (default: 3.5)")
-    parser.add_argument("--models", nargs="+", default=["flow_matching", "vae"], help="families that train")
-    parser.add_argument("overrides", nargs="*", default=[], help="of the configuration, as in trainer.threads=1")
+    parser.add_argument("--seconds", type=float, default=3.5, help="approximate duration of a run (default: 3.5)")
+    parser.add_argument("--models", nargs="+", default=["flow_matching", "vae"], help="families to train")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], help="changes of the configuration, such as trainer.threads=1"
+    )
     arguments = parser.parse_intermixed_args()
     results = []
     for model in arguments.models:

@@ -1,4 +1,4 @@
-"""What several test files share: small domains, small models of every family, the folder of raw data."""
+"""Shared fixtures: small domains, small models of every family, the folder of raw data."""
 
 import functools
 import os
@@ -11,9 +11,12 @@ import pytest
 import torch
 from xdist.scheduler import LoadFileScheduling
 
-from lookalike.core.config import ROOT, Config, compose
-from lookalike.core.domain import Domain
-from lookalike.models.build import build
+from lookalike.domain.domain import Domain
+from lookalike.domain.image import Image, pixel
+from lookalike.domain.table import Table
+from lookalike.domain.variables import Ordered
+from lookalike.families.build import build
+from lookalike.workspace.configuration import ROOT, Config, compose
 
 ALIKE = {"test_fingerprint": "smoke", "test_mlflow_ui": "smoke", "test_pipeline": "smoke"}
 """Files that need the same run of a whole pipeline, and what is made of it: they go to one process."""
@@ -57,34 +60,40 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of NumPy in the processes 
 
 @pytest.fixture(scope="session")
 def make_domain() -> Callable[..., Domain]:
-    """`make_domain(*shape, levels=...)`: one size makes a domain of vectors, three make one of images.
+    """`make_domain(*shape, levels=...)`: one size makes a table, three sizes make a domain of images.
 
-    The dimensions of vectors have an affine map of their own each, those of images share one.
+    Every column of a table has an affine map of its own, unless `location` and `scale` are given for all columns.
+    Pixels share one map; the share `at_ends` of them lies on the two ends of the grid.
     """
 
-    def make(*shape: int, levels: int) -> Domain:
-        image = len(shape) == 3
-        maps = [((levels - 1) / 2, (levels - 1) / 2)] if image else [
-            (levels / 2 + i, levels / (3.0 + i)) for i in range(shape[0])
-        ]  # fmt: skip
-        return Domain(
-            name="small",
-            kind="image" if image else "vector",
-            shape=shape,
-            levels=levels,
-            low=(0.0 if image else -1.5,) * len(maps),
-            step=(1.0 if image else 0.1,) * len(maps),
-            unit="intensity" if image else "inch",
-            labels=(),
-            location=tuple(location for location, _ in maps),
-            scale=tuple(scale for _, scale in maps),
+    def make(
+        *shape: int,
+        levels: int,
+        labels: tuple[str, ...] = (),
+        at_ends: float = 0.5,
+        location: float | None = None,
+        scale: float | None = None,
+    ) -> Domain:
+        if len(shape) == 3:
+            return Image(name="small", shape=shape, variables=(pixel(levels=levels, at_ends=at_ends),), labels=labels)
+        columns = tuple(
+            Ordered(
+                levels=levels,
+                low=-1.5,
+                step=0.1,
+                unit="inch",
+                location=levels / 2 + i if location is None else location,
+                scale=levels / (3.0 + i) if scale is None else scale,
+            )
+            for i in range(shape[0])
         )
+        return Table(name="small", shape=shape, variables=columns, labels=labels)
 
     return make
 
 
 def shrunk(setting: Any, width: int) -> Any:
-    """The setting with every whole number in it cut down to a width: sizes of networks, codes, memories."""
+    """Return the setting with every whole number in it cut down to a width: sizes of networks, codes, memories."""
     if isinstance(setting, dict):
         return {key: shrunk(value, width) for key, value in setting.items()}
     if isinstance(setting, list):

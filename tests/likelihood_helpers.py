@@ -1,18 +1,18 @@
-"""Grid points and mixtures of logistics that several tests of likelihoods share."""
+"""Grid points and mixtures of logistics for the tests of likelihoods."""
 
 import torch
 from torch import Tensor
 
-from lookalike.core.domain import Domain
+from lookalike.domain.domain import Domain
 
 
 def all_points(domain: Domain) -> Tensor:
-    """`[levels, *shape]`: every grid point, in all dimensions at once."""
+    """Return every grid point, in all dimensions at once: `[levels, *shape]`."""
     return torch.arange(domain.levels).view(-1, *[1] * len(domain.shape)).expand(-1, *domain.shape)
 
 
 def mixture(domain: Domain, *, logits: list[float], means: list[float], log_scales: list[float], n: int) -> Tensor:
-    """`[n, 3 components, *shape]`: the same mixture for every dimension."""
+    """Return parameters `[n, 3 components, *shape]` of the same mixture for every dimension."""
     row = torch.tensor([*logits, *means, *log_scales]).view(1, -1, *[1] * len(domain.shape))
     return row.expand(n, -1, *domain.shape).clone()
 

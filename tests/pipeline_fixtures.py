@@ -1,4 +1,4 @@
-"""Checkouts of the working tree and ways to run stages in them, for the tests of stages and pipeline."""
+"""Fixtures for tests of stages and pipeline: copies of the checkout, and ways to run stages in them."""
 
 import contextlib
 import hashlib
@@ -6,7 +6,6 @@ import importlib
 import io
 import json
 import os
-import runpy
 import shutil
 import signal
 import subprocess
@@ -17,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from warm import Warm
 
-from lookalike.core.config import ROOT
+from lookalike.__main__ import main as console
+from lookalike.workspace.configuration import ROOT
+from warm import Warm
 
 Done = subprocess.CompletedProcess[str]
 
@@ -75,9 +75,11 @@ def run(environment: Callable[[Path], dict[str, str]], warm: Warm) -> Callable[.
 
     def start(checkout: Path, *command: str, fresh: bool = False, **options: Any) -> Done:
         settings: dict[str, Any] = {"cwd": checkout, "env": environment(checkout), "timeout": 1800} | options
-        is_script = command[0] == "python" and command[1].endswith(".py")
-        if is_script and not fresh and settings.keys() == {"cwd", "env", "timeout"}:
+        is_warm = not fresh and settings.keys() == {"cwd", "env", "timeout"}
+        if is_warm and command[0] == "python" and command[1].endswith(".py"):
             return warm.run(str(checkout / command[1]), *command[2:], **settings)
+        if is_warm and command[:3] == ("python", "-m", "lookalike"):
+            return warm.run("lookalike", *command[3:], **settings)
         return subprocess.run(command, capture_output=True, text=True, check=False, **settings)
 
     return start
@@ -140,13 +142,12 @@ def call_stage() -> Callable[..., Done]:
     """
 
     def call(name: str, *overrides: str) -> Done:
-        script = str(ROOT / "pipelines" / f"{name}.py")
         out, err, status = io.StringIO(), io.StringIO(), 0
         arguments, on_term = sys.argv, signal.getsignal(signal.SIGTERM)
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                sys.argv = [script, *overrides]
-                runpy.run_path(script, run_name="__main__")
+                sys.argv = ["lookalike", name, *overrides]
+                console()
             except SystemExit as leaving:
                 status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
                 if isinstance(leaving.code, str):
@@ -157,7 +158,7 @@ def call_stage() -> Callable[..., Done]:
             finally:
                 sys.argv = arguments
                 signal.signal(signal.SIGTERM, on_term)
-        return subprocess.CompletedProcess([script, *overrides], status, out.getvalue(), err.getvalue())
+        return subprocess.CompletedProcess(["lookalike", name, *overrides], status, out.getvalue(), err.getvalue())
 
     return call
 
@@ -195,22 +196,21 @@ def edited() -> Callable[..., contextlib.AbstractContextManager[None]]:
 
 FEWER = """
 
-_read_all = read
+_all_rows = rows_of
 
 
-def read(folder: Path, *, validation: PositiveInt, seed: NonNegativeInt) -> Raw:
-    raw = _read_all(folder, validation=validation, seed=seed)
-    few = {"train": 4000, "validation": 500, "test": 500}
-    for arrays in (raw.values, raw.labels):
-        arrays |= {split: arrays[split][:count] for split, count in few.items()}
-    return raw
+def rows_of(domain, split, rows, images, labels):
+    return _all_rows(domain, split, rows[: 4000 if split == "train" else 500], images, labels)
 """
 """What makes MNIST small, at the end of its reader's file."""
 
+FLOORS = ("copycat",)
+
 SMOKE = """
 data: [heights, mnist]
-models: [copycat, vae]
-seeds: []
+models: [vae]
+floors: [copycat]
+seeds: [0]
 budget: smoke
 trainer: cpu
 """
@@ -220,68 +220,42 @@ trainer: cpu
 def smoke(
     new_checkout: Callable[..., Path], run: Callable[..., Done], environment: Callable[[Path], dict[str, str]]
 ) -> Path:
-    """A checkout after what `make repro` does, at the smallest budget: heights, a few thousand digits, two models.
+    """A checkout after `dvc repro` at the smallest budget: heights, a few thousand digits, a model and a floor.
 
-    Two cells at a time, and then what is left. What each stage imported stands in `.trace/`.
+    What each stage imported stands in `.trace/`.
     """
     checkout = new_checkout(SMOKE)
-    with (checkout / "src" / "lookalike" / "data" / "mnist.py").open("a") as file:
+    with (checkout / "src" / "lookalike" / "readers" / "idx.py").open("a") as file:
         file.write(FEWER)
     assert run(checkout, "git", "commit", "-qam", "Fewer digits").returncode == 0
     traced = environment(checkout) | {"STAGE_TRACE": str(checkout / ".trace")}
-    stages = run(checkout, "dvc", "stage", "list", "--name-only").stdout.split()
-    cells = ("make", "--keep-going", "--jobs=2", "side_by_side", f"STAGES={' '.join(stages)}")
-    for command in (cells, ("dvc", "repro")):
-        done = run(checkout, *command, env=traced)
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert "Running stage 'compare'" in done.stdout
-    assert "Running stage 'evaluate@" not in done.stdout
+    done = run(checkout, "dvc", "repro", env=traced)
+    assert done.returncode == 0, done.stdout + done.stderr
     return checkout
 
 
 @pytest.fixture(scope="session")
-def repeated(
-    smoke: Path, tmp_path_factory: pytest.TempPathFactory, run: Callable[..., Done],
-    environment: Callable[[Path], dict[str, str]],
-) -> Path:  # fmt: skip
-    """The smoke run's heights elsewhere, with two training seeds listed, one of them that of the cells."""
-    checkout = tmp_path_factory.mktemp("repeated") / "checkout"
+def seeds(smoke: Path, tmp_path_factory: pytest.TempPathFactory, run: Callable[..., Done]) -> tuple[Path, set[str]]:
+    """The smoke run's heights elsewhere after `dvc repro` with two seeds, and the stages that it ran for them."""
+    checkout = tmp_path_factory.mktemp("seeds") / "checkout"
     shutil.copytree(smoke, checkout)
-    for trace in (checkout / ".trace").glob("*.json"):
-        trace.unlink()
-    listed = SMOKE.replace("[heights, mnist]", "[heights]").replace("seeds: []", "seeds: [0, 1]")
+    listed = SMOKE.replace("[heights, mnist]", "[heights]").replace("seeds: [0]", "seeds: [0, 1]")
     (checkout / "conf" / "pipeline.yaml").write_text(listed)
-    traced = environment(checkout) | {"STAGE_TRACE": str(checkout / ".trace")}
-    stages = run(checkout, "dvc", "stage", "list", "--name-only").stdout.split()
-    cells = ("make", "--keep-going", "--jobs=2", "side_by_side", f"STAGES={' '.join(stages)}")
-    for command in (cells, ("dvc", "repro")):
-        done = run(checkout, *command, env=traced)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "Running stage 'train@" not in done.stdout
-    assert "Running stage 'repeat@" not in done.stdout
-    return checkout
+    done = run(checkout, "dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return checkout, {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
 
 
 @pytest.fixture(scope="session")
 def imported(smoke: Path) -> dict[str, set[str]]:
     """The modules that each stage of the smoke run had loaded when it ended, by the stage's name in DVC."""
-    return traces(smoke)
-
-
-@pytest.fixture(scope="session")
-def imported_by_repeats(repeated: Path) -> dict[str, set[str]]:
-    """The same of the repeats, but for those that had nothing to do but to copy."""
-    return {name: modules for name, modules in traces(repeated).items() if name.startswith("repeat@") and "-1" in name}
-
-
-def traces(checkout: Path) -> dict[str, set[str]]:
-    """What each stage that ran in a checkout had loaded."""
     found = {}
-    for path in (checkout / ".trace").glob("*.json"):
+    for path in (smoke / ".trace").glob("*.json"):
         script, *overrides = path.stem.split("-")
         chosen = dict(item.split("=", 1) for item in overrides)
         cell = "-".join(chosen[group] for group in ("data", "model", "seed") if group in chosen)
-        found[script.removesuffix(".py") + (f"@{cell}" if cell else "")] = set(json.loads(path.read_text()))
+        stage = script.removesuffix(".py") + ("_floor" if chosen.get("model") in FLOORS else "")
+        found[stage + (f"@{cell}" if cell else "")] = set(json.loads(path.read_text()))
     return found
 
 
@@ -329,32 +303,26 @@ def heights_cell(
 @pytest.fixture(scope="session")
 def few_digits(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose `artifacts/` holds prepared MNIST, cut down to a few hundred images: copy it."""
-    from lookalike.data import Raw
-    from lookalike.data.mnist import read
-    from lookalike.data.prepare import write
+    from lookalike.readers.arrays import write
+    from lookalike.readers.contract import from_arrays
+    from reader_helpers import gathered, read_data
 
     folder = tmp_path_factory.mktemp("digits")
-    raw = read(checkout / "data" / "mnist", validation=10000, seed=0)
+    source = read_data("mnist", checkout / "data")
     prepared = folder / "artifacts" / "mnist" / "prepared"
     prepared.mkdir(parents=True)
-    write(
-        Raw(
-            domain=raw.domain,
-            values={split: values[:300] for split, values in raw.values.items()},
-            labels={split: labels[:300] for split, labels in raw.labels.items()},
-            expected=raw.expected,
-        ),
-        prepared,
-    )
+    values, labels = ({split: part[:300] for split, part in parts.items()} for parts in gathered(source))
+    write(from_arrays(source.domain, values, labels, expected=source.expected), prepared)
     return folder
 
 
 HEIGHTS = """
 data: [heights]
 models: [vae]
+floors: []
+seeds: [0]
 budget: smoke
 trainer: cpu
-seeds: []
 """
 
 
@@ -374,7 +342,7 @@ def sweep(home: Path, run: Callable[..., Done]) -> Callable[..., Done]:
     """`sweep(*overrides, code=0)`: the command to its end, which has to be with that exit code."""
 
     def start(*overrides: str, code: int = 0, **options: Any) -> Done:
-        command = ("python", "pipelines/sweep.py", "-m", "data=heights", "budget=smoke")
+        command = ("python", "-m", "lookalike", "sweep", "-m", "data=heights", "budget=smoke")
         done = run(home, *command, *overrides, **options)
         assert done.returncode == code, done.stdout + done.stderr
         return done

@@ -1,4 +1,4 @@
-"""An MLflow server of a test's own, on the loopback."""
+"""An MLflow server on the loopback interface that belongs to one test."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ PATIENCE = 600.0
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Variables that name no tracking server from outside."""
+    """Return the environment without variables that name a tracking server."""
     outside = ("MLFLOW_", "WANDB_", "DVC_", "PYTEST_")
     return {k: v for k, v in os.environ.items() if not k.startswith(outside)} | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -25,14 +25,14 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
+    """Return a free port of the loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def eventually(found: Callable[[], object], problem: Callable[[], str] = lambda: "it never happened") -> None:
-    """Wait for something that another process does."""
+def eventually(found: Callable[[], object], problem: Callable[[], str] = lambda: "it did not happen in time") -> None:
+    """Wait until another process has done something."""
     deadline = time.monotonic() + PATIENCE
     while not found():
         assert time.monotonic() < deadline, problem()
@@ -40,7 +40,7 @@ def eventually(found: Callable[[], object], problem: Callable[[], str] = lambda:
 
 
 class Server:
-    """`mlflow server` on a free port of the loopback, with its runs in a database."""
+    """`mlflow server` on a free port of the loopback, with a database."""
 
     def __init__(self, folder: Path, database: str) -> None:
         self.folder, self.database, self.port = folder, database, free_port()
@@ -49,7 +49,7 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        """Start it, again where it was, and wait until it answers."""
+        """Start the server, always on the same port, and wait until it answers."""
         places = ["--backend-store-uri", self.database, "--artifacts-destination", str(self.folder / "artifacts")]
         listen = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         with self.log.open("a") as log:
@@ -76,7 +76,7 @@ class Server:
             return False
 
     def send(self, number: int) -> None:
-        """A signal to all of its processes; it is waited for where that ends them."""
+        """Send a signal to all of its processes, and wait if the signal ends them."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
         if number in (signal.SIGTERM, signal.SIGKILL):

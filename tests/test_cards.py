@@ -1,4 +1,4 @@
-"""Model cards and what they say of mistakes: every number in them is one of the records'."""
+"""Tests of model cards: every number in them comes from the records."""
 
 import copy
 import json
@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 import yaml
-from test_report import MODELS, bits, distance, table_of, write_cells
 
-from lookalike.core.config import choices
 from lookalike.report.cards import FAMILIES, cards, described
-from lookalike.report.cells import Listed, Table, read_tables
+from lookalike.report.cells import Table, read_tables
 from lookalike.report.contest import Entrant
-from lookalike.report.leaderboard import describe
 from lookalike.report.mistakes import mistakes
+from lookalike.report.numbers import describe
+from lookalike.workspace.configuration import choices
+from lookalike.workspace.pipeline import Listed
+from test_report import FLOORS, MODELS, TRAINED, bits, distance, table_of, write_cells
 
 pytest_plugins = ["pipeline_fixtures"]
 
@@ -25,7 +26,7 @@ pytest_plugins = ["pipeline_fixtures"]
 def tables(tmp_path_factory: pytest.TempPathFactory) -> list[Table]:
     folder = tmp_path_factory.mktemp("artifacts")
     write_cells(folder, data=["heights", "digits"], models=MODELS)
-    return read_tables(folder, Listed(data=["heights", "digits"], models=MODELS))[0]
+    return read_tables(folder, Listed(data=["heights", "digits"], models=TRAINED, floors=FLOORS))[0]
 
 
 def front(card: str) -> dict[str, Any]:
@@ -61,11 +62,11 @@ def test_every_cell_has_a_card_whose_index_holds_every_score_with_its_protocol(t
 
 def test_a_card_shows_scores_beside_those_of_real_data_and_what_was_trained(tables: list[Table]) -> None:
     table = tables[1]
-    row = table.families[0]
+    row = next(row for row in table.families if row.model == "flow_matching")
     card = cards(table)[f"digits-{row.model}.md"]
     for name, entry in row.metrics.items():
         real = table.real.metrics.get(name)
-        assert f"| `{name}` | {describe(entry)} | {describe(real) if real else '—'} |" in card
+        assert f"| `{name}` | {describe(entry)} | {describe(real) if real else ''} |" in card
     for fact in (row.record["fingerprint"], row.record["code_digest"], "30 G", "300, the training split"):
         assert fact in card
     for sentence in mistakes(table)[row.model]:
@@ -84,14 +85,12 @@ def test_a_card_says_what_kind_of_likelihood_there_is(tables: list[Table]) -> No
 def test_a_card_says_what_coarser_steps_of_a_solver_change(tables: list[Table]) -> None:
     table = copy.deepcopy(tables[0])
     row = next(row for row in table.families if row.model == "flow_matching")
-    told = {"solver": "rk4", "steps": 10, "tolerance": None}
+    coarse = {"solver": "rk4", "steps": 10, "tolerance": None}
     row.metrics["bits_per_dim"]["coarser"] = {
-        "change": -0.0184, "standard_error": 0.00123, "points": 100, "settings": told,
+        "change": -0.0184, "standard_error": 0.00123, "points": 100, "settings": coarse,
     }  # fmt: skip
     card = cards(table)["heights-flow_matching.md"]
-    assert (
-        "coarser steps of its solver (solver rk4, steps 10) its bits would change by -0.018 ± 0.001, on 100 p" in card
-    )
+    assert "coarser steps of its solver (solver rk4, steps 10) its bits would change by -0.018 ± 0.001, " in card
     assert "coarser: change -0.0184, standard error 0.00123, points 100, settings solver rk4, steps 10" in card
     assert "coarser" not in cards(table)["heights-vae.md"]
     # What a solver's steps change is a result: seeds, and rankings, need not share it.
@@ -110,16 +109,16 @@ def test_a_family_is_described_by_its_own_file_formula_and_reference_included(ta
 def test_what_a_card_tells_to_run_draws_samples(
     heights_cell: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = json.loads((heights_cell / "artifacts" / "heights" / "vae" / "train" / "model.json").read_text())
+    record = json.loads((heights_cell / "artifacts" / "heights" / "vae" / "0" / "train" / "model.json").read_text())
     write_cells(tmp_path, data=["heights"], models=["vae"])
     (tables, _) = read_tables(tmp_path, Listed(data=["heights"], models=["vae"]))
     (block,) = re.findall(r"```python\n(.*?)```", cards(tables[0])["heights-vae.md"], flags=re.DOTALL)
     monkeypatch.chdir(heights_cell)
-    told: dict[str, Any] = {}
-    exec(block, told)
-    assert told["samples"].shape == (16, 1)
-    assert told["trained"].fingerprint == record["fingerprint"]
-    told["prepared"].domain.to_grid(told["samples"])  # on the grid, or it raises
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert names["samples"].shape == (16, 1)
+    assert names["trained"].fingerprint == record["fingerprint"]
+    names["prepared"].domain.to_grid(names["samples"])  # on the grid, or it raises
 
 
 # Mistakes in words
@@ -139,16 +138,17 @@ def test_what_real_data_score_is_no_mistake() -> None:
     assert mistakes(table) == {"vae": [], "gan": []}
 
 
-def test_what_is_missing_made_up_and_told_apart_is_said_with_what_real_data_score() -> None:
+def test_what_is_missing_made_up_and_distinguishable_is_said_with_what_real_data_score() -> None:
     real = support(0.9, 0.95) | distance(2, 0.1) | {"classifier_accuracy": share(0.5)}
     wrong = support(0.7, 0.5) | distance(9, 0.1) | {"classifier_accuracy": share(0.93), "share_outside": share(0.25)}
     (sentences,) = mistakes(table_of(("vae", wrong), real=real)).values()
     assert sentences == [
-        "Fréchet distance 9.00 ± 0.10, that of real data 2.00 ± 0.10.",
-        "A classifier is right on 93.0 ± 1.0 % of samples and test data, where 50 % is chance.",
-        "Misses: 50.0 ± 1.0 % of the test points have no sample near them; real data leave 5.0 ± 1.0 %.",
-        "Makes up: 30.0 ± 1.0 % of the samples lie where no test data do; of real data 10.0 ± 1.0 %.",
-        "25.0 ± 1.0 % of the samples are impossible under the truth.",
+        "Its Fréchet distance is 9.00 ± 0.10; real data score 2.00 ± 0.10.",
+        "A classifier tells its samples and test data apart in 93.0 ± 1.0 % of cases; chance is 50 %.",
+        "It misses parts of the data: 50.0 ± 1.0 % of the test points have no sample near them "
+        "(real data: 5.0 ± 1.0 %).",
+        "It makes things up: 30.0 ± 1.0 % of its samples have no test point near them (real data: 10.0 ± 1.0 %).",
+        "The true distribution rules out 25.0 ± 1.0 % of its samples.",
     ]
 
 
@@ -162,9 +162,9 @@ def gap_of(
 @pytest.mark.parametrize(
     ("gap", "sentences"),
     [
-        (gap_of(0.3, short=["1", "7"], furthest="1"), ["Short of classes 1, 7."]),
+        (gap_of(0.3, short=["1", "7"], furthest="1"), ["It draws too little of classes 1, 7."]),
         (gap_of(0.3, short=["7"]),
-         ["Short of class 7.", "Draws class 8 too often, by 30.0 ± 1.0 points."]),
+         ["It draws too little of class 7.", "It draws class 8 too often, by 30.0 ± 1.0 percentage points."]),
         (gap_of(0.04), []),
         (gap_of(0.06, error=0.05), []),
         (gap_of(0.06, chance=0.035), []),
@@ -175,14 +175,16 @@ def test_classes_that_are_missed_or_too_common_are_named(gap: dict[str, Any], se
     assert mistakes(table_of(("gan", {"class_gap": gap}), real=real))["gan"] == sentences
 
 
-def test_copies_and_a_likelihood_that_is_better_on_training_data_are_told() -> None:
+def test_copies_and_a_likelihood_that_is_better_on_training_data_are_named() -> None:
     real = {"authenticity": share(0.5), "training_copies": share(0.0)}
     own = {"authenticity": share(0.1), "training_copies": share(1.0)}
     train = {"bits_per_dim_train": {"value": 6.0, "error": 0.1, "kind": "exact"}}
     table = table_of(("copycat", own), ("vae", bits(7.0, 0.1) | train), ("flow", bits(6.2, 0.1) | train), real=real)
     assert mistakes(table) == {
-        "copycat": ["Nearer to its training data than real data are, by Authenticity and Training copies."],
-        "vae": ["Overfits: 1.00 ± 0.14 bits more on unseen data than on its training data."],
+        "copycat": [
+            "Its samples are closer to its training data than real data are, by Authenticity and Training copies."
+        ],
+        "vae": ["It overfits: unseen data take 1.00 ± 0.14 bits more than training data."],
         "flow": [],
     }
 

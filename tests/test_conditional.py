@@ -1,4 +1,4 @@
-"""Families that are told a class: one contract, the sum over classes, and that being told works."""
+"""Tests of conditional families: their contract, the sum over classes, and samples of one class."""
 
 import dataclasses
 import itertools
@@ -12,20 +12,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from lookalike.core.config import Config, compose
-from lookalike.core.domain import Domain
-from lookalike.core.errors import UserError
-from lookalike.history import Silent
-from lookalike.models import Startable
-from lookalike.models.build import build, check_settings, load_weights, save_weights
-from lookalike.networks.classes import Classes
-from lookalike.sampling import class_number, draw, draw_classes
-from lookalike.training import operations_per_step, train
+from family_helpers import learned, learned_well, observations
+from lookalike.distributions.classes import Classes
+from lookalike.domain.domain import Domain
+from lookalike.families.build import build, check_settings, for_domain
+from lookalike.networks.weights import load_weights, save_weights
+from lookalike.sampling.drawing import class_number, draw, draw_classes
+from lookalike.training.budget import operations_per_step
+from lookalike.workspace.configuration import Config, compose
+from lookalike.workspace.errors import UserError
 
 pytest_plugins = ["pipeline_fixtures"]
 
 FAMILIES = ("vae", "autoregressive", "diffusion", "flow_matching", "one_step", "gan")
-DOMAINS = {"image 1x5x7": ((1, 5, 7), 256), "vector 4": ((4,), 16)}
+DOMAINS = {"image 1x5x7": ((1, 5, 7), 256), "table 4": ((4,), 16)}
 LABELS = ("apple", "pear", "plum")
 CONDITIONAL = "model.conditional=true"
 
@@ -38,33 +38,12 @@ def family(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=DOMAINS.values(), ids=list(DOMAINS))
 def domain(request: pytest.FixtureRequest, make_domain: Callable[..., Domain]) -> Domain:
     shape, levels = request.param
-    return dataclasses.replace(make_domain(*shape, levels=levels), labels=LABELS)
+    return make_domain(*shape, levels=levels, labels=LABELS)
 
 
 @pytest.fixture
-def config(family: str, small_config: Callable[..., Config]) -> Config:
-    return small_config(family, CONDITIONAL)
-
-
-def observations(domain: Domain, n: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Grid points `[n, *shape]` and class numbers `[n]`, of the types that data come in."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randint(0, domain.levels, (n, *domain.shape), generator=generator)
-    labels = torch.randint(0, len(domain.labels), (n,), generator=generator, dtype=torch.uint8)
-    return x.to(torch.uint8) if domain.kind == "image" else x, labels
-
-
-def learn(config: Config, domain: Domain, *, steps: int) -> Any:
-    """A model that was trained for some steps."""
-    model: Any = build(config.model, domain, seed=0)
-    data = observations(domain, 40)
-    model.start(*data)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        model.losses(*data)["loss"].backward()
-        optimizer.step()
-    return model.eval()
+def config(family: str, domain: Domain, small_config: Callable[..., Config]) -> Config:
+    return for_domain(small_config(family, CONDITIONAL), domain)
 
 
 LEARNED: dict[tuple[str, Domain], Any] = {}
@@ -72,22 +51,22 @@ LEARNED: dict[tuple[str, Domain], Any] = {}
 
 @pytest.fixture
 def model(config: Config, domain: Domain) -> Any:
-    """A model that is away from its first weights; tests that leave it as it is share it."""
+    """Return a model that is away from its first weights; tests that do not change it share it."""
     key = config.model_name, domain
     if key not in LEARNED:
-        LEARNED[key] = learn(config, domain, steps=20)
+        LEARNED[key] = learned(config, domain, count=40, steps=20)
     return LEARNED[key]
 
 
 QUICK: dict[str, dict[str, Any]] = {
     "vae": {"importance_samples": 4},
     "flow_matching": {"steps": 3},
-    "diffusion": {"levels": {"image": 4, "vector": 32}},
+    "diffusion": {"levels": 32},
 }
 
 
 def quick(config: Config) -> dict[str, Any]:
-    """Settings of a likelihood that is as good as any where its value doesn't matter."""
+    """Return settings of a likelihood whose value does not matter."""
     assert config.likelihood is not None
     return config.likelihood | QUICK.get(config.model_name, {})
 
@@ -95,16 +74,15 @@ def quick(config: Config) -> dict[str, Any]:
 # The contract
 
 
-def test_it_learns_the_shares_of_the_classes(model: Any, config: Config, domain: Domain) -> None:
+def test_a_model_learns_the_probabilities_of_the_classes(model: Any, config: Config, domain: Domain) -> None:
     check_settings(model, config)
     _, labels = observations(domain, 40)
     expected = torch.tensor([(labels == c).float().mean() for c in range(3)])
-    torch.testing.assert_close(model.classes.shares, expected)
+    torch.testing.assert_close(model.classes.class_probs, expected)
     drawn = draw_classes(model, 5000, seed=0)
     assert drawn is not None
     assert drawn.dtype == np.int64
     np.testing.assert_allclose(np.bincount(drawn, minlength=3) / 5000, expected, atol=0.03)
-    assert isinstance(model, Startable)
 
 
 @pytest.mark.parametrize("asked", [None, [2, 0, 1, 1]])
@@ -128,21 +106,21 @@ def test_the_same_seed_gives_the_same_bytes_and_a_class_other_bytes(model: Any, 
 
 
 def test_a_class_s_number_goes_with_its_sample_whatever_the_batch(domain: Domain) -> None:
-    """Each sample is told its own class: as many batches, as many different parts of the labels."""
-    told = []
+    """Every batch gets its own part of the labels."""
+    parts = []
 
-    class Told(torch.nn.Module):
+    class Noting(torch.nn.Module):
         def sample(self, n: int, labels: Tensor) -> Tensor:
-            told.append(labels)
+            parts.append(labels)
             return torch.zeros(n, *domain.shape, dtype=torch.int64)
 
     labels = np.arange(10) % 3
-    draw(Told(), domain, samples=10, batch_size=4, seed=0, settings={}, labels=labels)
-    assert [len(part) for part in told] == [4, 4, 2]
-    assert torch.cat(told).tolist() == labels.tolist()
+    draw(Noting(), domain, samples=10, batch_size=4, seed=0, settings={}, labels=labels)
+    assert [len(part) for part in parts] == [4, 4, 2]
+    assert torch.cat(parts).tolist() == labels.tolist()
 
 
-def test_weights_on_disk_carry_all_that_a_model_has_learned(
+def test_weights_on_disk_hold_everything_that_a_model_learned(
     model: Any, config: Config, domain: Domain, tmp_path: Path
 ) -> None:
     save_weights(model, tmp_path / "weights.safetensors")
@@ -156,12 +134,12 @@ def test_weights_on_disk_carry_all_that_a_model_has_learned(
     plain = compose([f"model={config.model_name}"]).model | {
         key: value for key, value in config.model.items() if key != "conditional"
     }
-    with pytest.raises(UserError, match=r"another model or domain.*classes\.shares.*Train again"):
+    with pytest.raises(UserError, match=r"another model or domain.*classes\.class_probs.*Train again"):
         load_weights(build(plain, domain, seed=0), tmp_path / "weights.safetensors")
 
 
 def test_losses_are_finite_and_their_gradient_reaches_every_parameter(config: Config, domain: Domain) -> None:
-    model = learn(config, domain, steps=3)
+    model = learned(config, domain, count=40, steps=3)
     model.train()
     x, labels = observations(domain, 40)
     assert all(loss.isfinite() for loss in model.losses(x[:1], labels[:1]).values())
@@ -195,9 +173,9 @@ def test_a_model_that_is_not_conditional_has_no_classes(
     )
     assert labelled.classes is None
     assert draw_classes(labelled, 5, seed=0) is None
-    told = build(small_config(family, CONDITIONAL).model, domain, seed=0).state_dict()
+    conditional = build(small_config(family, CONDITIONAL).model, domain, seed=0).state_dict()
     ours, theirs = labelled.state_dict(), unlabelled.state_dict()
-    assert ours.keys() == theirs.keys() < told.keys()
+    assert ours.keys() == theirs.keys() < conditional.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -209,18 +187,18 @@ def test_a_conditional_model_of_unlabelled_data_is_refused(config: Config, domai
 # The sum over classes
 
 OUTCOMES = torch.tensor(list(itertools.product(range(4), repeat=4)))
-"""`[256, 4]`, in the order of a number of four digits."""
+"""All outcomes `[256, 4]`, in the order of a number of four digits."""
 
 
-@pytest.fixture(scope="module", params=["image", "vector"])
+@pytest.fixture(scope="module", params=["image", "table"])
 def enumerable(
     request: pytest.FixtureRequest, make_domain: Callable[..., Domain], small_config: Callable[..., Config]
 ) -> tuple[Any, Tensor]:
-    """An autoregressive model whose classes differ much, and all 256 outcomes of its domain."""
+    """Return an autoregressive model whose classes differ much, and all 256 outcomes of its domain."""
     domain = make_domain(1, 2, 2, levels=4) if request.param == "image" else make_domain(4, levels=4)
     domain = dataclasses.replace(domain, labels=("low", "high", "even"))
     model = build(small_config("autoregressive", CONDITIONAL).model, domain, seed=0)
-    labels = torch.arange(600) % 6 % 4 % 3  # shares 1/2, 1/3, 1/6
+    labels = torch.arange(600) % 6 % 4 % 3  # probabilities 1/2, 1/3, 1/6
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 2, (600, *domain.shape), generator=generator)
     x = torch.where(labels.view(-1, *[1] * len(domain.shape)) == 1, x + 2, x)
@@ -243,8 +221,8 @@ def test_exact_probabilities_add_up_given_a_class_and_without(enumerable: tuple[
     torch.testing.assert_close(given.sum(1), torch.ones(3, dtype=torch.float64), atol=1e-5, rtol=0)
     probabilities = model.log_likelihood(outcomes).exp()
     assert probabilities.sum().item() == pytest.approx(1, abs=1e-5)
-    shares = torch.tensor([1 / 2, 1 / 3, 1 / 6], dtype=torch.float64)
-    torch.testing.assert_close(probabilities, (shares[:, None] * given).sum(0), atol=1e-6, rtol=1e-4)
+    class_probs = torch.tensor([1 / 2, 1 / 3, 1 / 6], dtype=torch.float64)
+    torch.testing.assert_close(probabilities, (class_probs[:, None] * given).sum(0), atol=1e-6, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -260,7 +238,7 @@ def test_samples_of_a_class_follow_its_probabilities_and_all_follow_the_sum(enum
         assert 0.5 * (frequencies - nats.exp()).abs().sum() < 0.05, c
 
 
-# A bound of which the logarithm alone is known
+# A bound whose estimates are of the logarithm
 
 
 def test_a_bound_over_classes_is_below_the_sum_however_noisy_its_parts_are(
@@ -270,7 +248,7 @@ def test_a_bound_over_classes_is_below_the_sum_however_noisy_its_parts_are(
     classes.start(torch.tensor([0, 0, 0, 1, 1, 2]))
     given = torch.tensor([-70.0, -69.0, -71.5], dtype=torch.float64)
     n, noise = 40_000, 3.0
-    true = torch.logsumexp(given + classes.shares.log(), 0).item()
+    true = torch.logsumexp(given + classes.class_probs.log(), 0).item()
 
     def noisy(labels: Tensor) -> Tensor:
         return given[labels] + noise * torch.randn(n, dtype=torch.float64)
@@ -291,7 +269,7 @@ def test_diffusion_given_classes_is_no_likelier_by_few_noise_levels_than_by_many
     small_config: Callable[..., Config], make_domain: Callable[..., Domain]
 ) -> None:
     domain = dataclasses.replace(make_domain(20, levels=16), labels=LABELS)
-    model = build(small_config("diffusion", CONDITIONAL).model, domain, seed=0)
+    model: Any = build(small_config("diffusion", CONDITIONAL).model, domain, seed=0)
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 3, (2000,), generator=generator)
     x = (8 + 2 * (labels[:, None] - 1) + torch.randn(2000, 20, generator=generator)).round().long().clamp(0, 15)
@@ -303,26 +281,26 @@ def test_diffusion_given_classes_is_no_likelier_by_few_noise_levels_than_by_many
             optimizer.zero_grad()
             model.losses(x, labels)["loss"].backward()
             optimizer.step()
-    few, many = (model.log_likelihood(x[:500], levels={"image": n, "vector": n}) for n in (4, 100))
+    few, many = (model.log_likelihood(x[:500], levels=n) for n in (4, 100))
     error = (few - many).std().item() / 500**0.5
     assert (few - many).mean().item() < 3 * error
 
-    # Each half of the noise weighs the classes for the other.
+    # Each half of the noise chooses the weights of the classes for the other half.
     def halves(labels: Tensor) -> tuple[Tensor, Tensor]:
         one_hot = model.classes.one_hot(labels)
-        return model.bound(x[:500], one_hot, count=2, seed=0), model.bound(x[:500], one_hot, count=2, seed=3)
+        return model.bound(x[:500], one_hot, levels=2, seed=0), model.bound(x[:500], one_hot, levels=2, seed=3)
 
     torch.testing.assert_close(few, model.classes.lower_bound(halves, 500))
     one, other = halves(labels[:500])
     assert abs(np.corrcoef(one - many, other - many)[0, 1]) < 0.2
 
 
-# Being told works
+# Samples of a class
 
 FINER: dict[str, dict[str, Any]] = {
     "vae": {"importance_samples": 200},
     "flow_matching": {"probes": 0, "dequantizations": 16},
-    "diffusion": {"levels": {"image": 1, "vector": 1024}},
+    "diffusion": {"levels": 1024},
 }
 
 
@@ -335,17 +313,13 @@ def test_a_sample_of_a_class_lies_with_its_class(
     generator = torch.Generator().manual_seed(0)
     labels = (torch.rand(6000, generator=generator) < 0.7).long()
     x = (torch.where(labels == 1, 140.0, 55.0) + 8 * torch.randn(6000, generator=generator)).round().long()[:, None]
-    domain = make_domain(1, levels=200)
-    domain = dataclasses.replace(domain, labels=("left", "right"), location=(114.5,), scale=(39.8,))
+    domain = make_domain(1, levels=200, labels=("left", "right"), location=114.5, scale=39.8)
     more = {"flow_matching": [f"model.coupling={coupling}"], "gan": ["model.penalty=1.0"]}.get(family, [])
     config = small_config(family, CONDITIONAL, "trainer.checks=1", "trainer.previews=0", *more, width=64)
+    config = for_domain(config, domain)
     model = build(config.model, domain, seed=0)
-    model.start(x, labels)
-    assert config.optimizer is not None
-    arrays = (x.numpy(), labels.numpy())
-    steps = 900 if family in ("one_step", "gan") else 300  # these two take their time
-    train(model, arrays, tuple(a[:256] for a in arrays), optimizer=config.optimizer, trainer=config.trainer,
-          steps=steps, batch_size=128, seed=0, scratch=tmp_path, observer=Silent(), preview=None)  # fmt: skip
+    steps = 900 if family in ("one_step", "gan") else 300  # these two learn slowly
+    learned_well(model, config, x, labels, steps=steps, batch_size=128, scratch=tmp_path)
     for c, centre in ((0, 55), (1, 140)):
         torch.manual_seed(0)
         samples = model.sample(1000, torch.full((1000,), c), **config.sampling)[:, 0].float()
@@ -366,7 +340,7 @@ def test_a_sample_of_a_class_lies_with_its_class(
     assert probabilities[100:].sum().item() == pytest.approx(0.7, abs=0.05)
 
 
-# Painting one class
+# Samples of one class
 
 
 @pytest.fixture
@@ -387,18 +361,20 @@ def test_a_class_that_does_not_exist_is_refused_with_those_that_do(painter: tupl
         class_number(*painter, label)
 
 
-def test_who_cannot_paint_a_class_says_why(small_model: Callable[..., Any], make_domain: Callable[..., Domain]) -> None:
+def test_a_model_that_cannot_draw_a_class_says_why(
+    small_model: Callable[..., Any], make_domain: Callable[..., Domain]
+) -> None:
     domain = make_domain(2, levels=16)
     labelled = dataclasses.replace(domain, labels=LABELS)
     with pytest.raises(UserError, match="label=pear: small has no labels"):
         class_number(small_model("vae", domain), domain, "pear")
-    with pytest.raises(UserError, match=r"label=pear: this VAE was not told.*model\.conditional=true"):
+    with pytest.raises(UserError, match=r"label=pear: this VAE is not conditional.*model\.conditional=true"):
         class_number(small_model("vae", labelled), labelled, "pear")
-    with pytest.raises(UserError, match="label=pear: Independent can't be told a class"):
+    with pytest.raises(UserError, match="label=pear: this Independent is not conditional"):
         class_number(small_model("independent", labelled), labelled, "pear")
 
 
-def test_the_stages_paint_one_class_and_leave_the_cell_alone(
+def test_the_stages_draw_one_class_and_leave_the_cell_alone(
     raw_data: Path, tmp_path: Path, call_stage: Callable[..., Any], contents: Callable[[Path], dict[str, str]]
 ) -> None:
     places = [f"paths.{kind}={tmp_path / kind}" for kind in ("artifacts", "results", "samples", "scratch")]
@@ -410,7 +386,7 @@ def test_the_stages_paint_one_class_and_leave_the_cell_alone(
     for name in ("prepare", "train", "sample"):
         done = stage(name)
         assert done.returncode == 0, done.stderr
-    cell = tmp_path / "artifacts" / "heights" / "vae"
+    cell = tmp_path / "artifacts" / "heights" / "vae" / "0"
     with np.load(cell / "sample" / "samples.npz") as file:
         assert file.files == ["samples"]
     refused = stage("sample", "label=male")

@@ -1,4 +1,4 @@
-"""Every configuration composes and builds; whatever is wrong is refused by name, before any work."""
+"""Tests of configurations: every one composes and builds, and every mistake is refused by name before any work."""
 
 import inspect
 import itertools
@@ -10,11 +10,15 @@ import pydantic
 import pytest
 import yaml
 
-from lookalike.core import config as config_module
-from lookalike.core.config import CONF, Config, Strict, arguments_of, check_arguments, choices, compose, groups, target
-from lookalike.core.domain import Domain
-from lookalike.core.errors import UserError
-from lookalike.models.build import build, check_settings
+from lookalike.domain.domain import Domain
+from lookalike.domain.image import Image, pixel
+from lookalike.domain.table import Table
+from lookalike.domain.variables import Ordered
+from lookalike.families.build import build, check_settings, for_domain
+from lookalike.workspace import configuration as config_module
+from lookalike.workspace.arguments import Strict, arguments_of, check_arguments, target
+from lookalike.workspace.configuration import CONF, Config, choices, compose, groups
+from lookalike.workspace.errors import UserError
 
 pytest_plugins = ["pipeline_fixtures"]
 
@@ -22,12 +26,12 @@ MODELS, DATA, BUDGETS = choices("model"), choices("data"), choices("budget")
 
 
 def small(data: str) -> Domain:
-    """A domain like a data set's, but for its size."""
-    image = data in ("mnist", "bars")
-    return Domain(
-        name=data, kind="image" if image else "vector", shape=(1, 8, 8) if image else (1,), levels=16, low=(0.0,),
-        step=(1.0,), unit="", labels=("a", "b"), location=(7.5,), scale=(7.5,),
-    )  # fmt: skip
+    """Return a domain like a data set's, except for its size."""
+    if data in ("mnist", "bars", "emoji"):
+        shape = (3 if data == "emoji" else 1, 8, 8)
+        return Image(name=data, shape=shape, variables=(pixel(levels=16, at_ends=0.5),), labels=("a", "b"))
+    column = Ordered(levels=16, location=7.5, scale=7.5)
+    return Table(name=data, shape=(1,), variables=(column,), labels=("a", "b"))
 
 
 # What is in conf/
@@ -39,7 +43,7 @@ def test_every_model_on_every_data_set_composes_and_builds_at_every_budget(data:
         config = compose([f"data={data}", f"model={model}", f"budget={budget}"])
         assert (config.data.name, config.model_name) == (data, model)
     built = build(config.model, small(data), seed=0)
-    check_settings(built, config)
+    check_settings(built, for_domain(config, built.domain))
 
 
 @pytest.mark.parametrize(
@@ -50,13 +54,14 @@ def test_every_trainer_and_every_tracking_composes(group: str, choice: str) -> N
 
 
 def test_conf_has_no_group_that_the_tests_do_not_know() -> None:
-    assert set(groups()) <= {"budget", "data", "model", "search", "tracking", "trainer"}
+    assert set(groups()) <= {"budget", "data", "model", "optimizer", "search", "tracking", "trainer"}
 
 
 def test_the_pipeline_lists_choices_that_exist() -> None:
     pipeline = yaml.safe_load((CONF / "pipeline.yaml").read_text())
     assert set(pipeline["data"]) <= set(DATA)
-    assert set(pipeline["models"]) <= set(MODELS)
+    assert set(pipeline["models"]) | set(pipeline["floors"]) == set(MODELS)
+    assert not set(pipeline["models"]) & set(pipeline["floors"])
     assert pipeline["budget"] in BUDGETS
     assert pipeline["trainer"] in choices("trainer")
 
@@ -64,16 +69,34 @@ def test_the_pipeline_lists_choices_that_exist() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_a_model_s_file_is_named_as_its_module_and_as_no_other(model: str) -> None:
     section = yaml.safe_load((CONF / "model" / f"{model}.yaml").read_text())["model"]
-    assert section["_target_"].startswith(f"lookalike.models.{model}.")
-    family = target(section, package="lookalike.models")
-    assert family.__module__ == f"lookalike.models.{model}"
+    assert section["_target_"].startswith(f"lookalike.families.{model}.")
+    family = target(section, package="lookalike.families")
+    assert family.__module__ == f"lookalike.families.{model}"
 
 
 @pytest.mark.parametrize("data", DATA)
-def test_a_data_set_s_file_is_named_as_its_reader_s_module(data: str) -> None:
+def test_a_data_set_has_the_name_of_its_file_and_a_reader_that_exists(data: str) -> None:
     section = yaml.safe_load((CONF / "data" / f"{data}.yaml").read_text())
     assert section["name"] == data
-    assert section["reader"]["_target_"] == f"lookalike.data.{data}.read"
+    assert target(section["reader"], package="lookalike.readers").__name__ == "read"
+
+
+def keys_of(content: Any) -> set[str]:
+    """All keys of nested dictionaries and lists."""
+    if isinstance(content, list):
+        return set().union(*map(keys_of, content))
+    if not isinstance(content, dict):
+        return set()
+    return set(content).union(*map(keys_of, content.values()))
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_no_key_has_a_name_that_dvc_leaves_out_of_its_cache_of_runs(path: Path) -> None:
+    """DVC names a run by its dependencies without their sizes, and drops these keys from parameters too.
+
+    A change of such a key would bring back the results of an earlier run.
+    """
+    assert not keys_of(yaml.safe_load(path.read_text())) & {"size", "nfiles"}
 
 
 # A value that stands in conf/ has no second default in code
@@ -87,8 +110,9 @@ def defaults(function: Callable[..., Any]) -> set[str]:
 @pytest.mark.parametrize("model", MODELS)
 def test_a_model_has_no_default_arguments(model: str) -> None:
     config = compose([f"model={model}"])
-    family = target(config.model, package="lookalike.models")
-    for function in (family.__init__, family.sample, getattr(family, "log_likelihood", family.sample)):
+    family = target(config.model, package="lookalike.families")
+    own = [getattr(family, name) for name in ("__init__", "sample", "log_likelihood") if name in vars(family)]
+    for function in own:
         # `labels` comes from the caller, not from conf/.
         assert defaults(function) <= {"labels"}
     positional = [p for p in inspect.signature(family).parameters.values() if p.kind is not p.KEYWORD_ONLY]
@@ -97,9 +121,9 @@ def test_a_model_has_no_default_arguments(model: str) -> None:
 
 @pytest.mark.parametrize("data", DATA)
 def test_a_reader_and_the_extractor_have_no_default_arguments(data: str) -> None:
-    from lookalike.extractors.classifier import Classifier
+    from lookalike.features.classifier import Classifier
 
-    assert not defaults(target(compose([f"data={data}"]).data.reader, package="lookalike.data"))
+    assert not defaults(target(compose([f"data={data}"]).data.reader, package="lookalike.readers"))
     assert not defaults(Classifier.__init__)
 
 
@@ -133,7 +157,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "optimizer.learning_rate=1": ("'optimizer.learning_rate'", "lr", "weight_decay"),
     "+optimizer.learning_rate=1": ("'optimizer.learning_rate'", "lr", "weight_decay"),
     "model.component=3": ("'model.component'", "components"),
-    "model.image.laten=3": ("'model.image.laten'", "latent", "widths"),
+    "model.sizes.image.width=3": ("'model.sizes.image.width'", "depth", "widths"),
     "data.reader.validaton=3": ("'data.reader.validaton'", "validation"),
     "budget.likelihood.mots=1": ("'budget.likelihood.mots'", "most", "least"),
     "trainer.device=2": ("'trainer.device'", "devices"),
@@ -149,8 +173,8 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "hydra.run.dir=x": ("hydra.run.dir", "no Hydra job"),
     "seed=???": ("seed",),
     "model=null": ("model", *MODELS),
-    "model._target_=vae": ("model._target_=vae", "lookalike.models.FILE.CLASS"),
-    "~model._target_": ("model._target_=None", "lookalike.models.FILE.CLASS"),
+    "model._target_=vae": ("model._target_=vae", "lookalike.families.FILE.CLASS"),
+    "~model._target_": ("model._target_=None", "lookalike.families.FILE.CLASS"),
     "data=null": ("data", *DATA),
     # a wrong type
     "seed=abc": ("seed=abc", "integer"),
@@ -159,7 +183,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "budget.samples=1e3": ("budget.samples=1000.0", "integer"),
     "optimizer.lr=fast": ("optimizer.lr=fast", "number"),
     "optimizer.lr=true": ("optimizer.lr=True", "number"),
-    "optimizer=adam": ("optimizer=adam",),
+    "optimizer=adam": ("optimizer", "adam", "adamw"),
     "sampling=3": ("sampling=3",),
     "data.batch_size=[1]": ("data.batch_size=[1]", "integer"),
     "data.features=3": ("data.features=3",),
@@ -177,7 +201,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "optimizer.lr=inf": ("optimizer.lr=inf",),
     "optimizer.lr=0": ("optimizer.lr=0", "greater than 0"),
     "optimizer.weight_decay=-0.1": ("optimizer.weight_decay=-0.1",),
-    "optimizer.average=1": ("optimizer.average=1", "less than 1"),
+    "optimizer.ema_horizon=1": ("optimizer.ema_horizon=1", "less than 1"),
     "optimizer.warmup=1.5": ("optimizer.warmup=1.5", "less than 1"),
     "data.batch_size=0": ("data.batch_size=0", "greater than 0"),
     "trainer.threads=0": ("trainer.threads=0", "greater than 0"),
@@ -214,10 +238,10 @@ def test_a_wrong_override_is_refused_by_its_key_and_value_with_what_to_choose_fr
     [
         (["model=vae", "model.components=0"], ("model.components=0",)),
         (["model=vae", "model.components=many"], ("model.components=many", "integer")),
-        (["model=vae", "model.vector.latent=-1"], ("model.vector.latent=-1",)),
-        (["model=vae", "model.vector.hidden=[64,0]"], ("model.vector.hidden", "=0")),
+        (["model=vae", "model.latent.table=-1"], ("model.latent=-1",)),
+        (["model=vae", "model.sizes.table.hidden=[64,0]"], ("model.sizes.table.hidden", "=0")),
         (["model=vae", "+model.depth=1"], ("'model.depth'", "components")),
-        (["model=vae", "+model.vector.depth=1"], ("'model.vector.depth'", "hidden")),
+        (["model=vae", "+model.sizes.table.depth=1"], ("'model.sizes.table.depth'", "hidden")),
         (["model=vae", "~model.components"], ("'model.components'",)),
         (["model=vae", "likelihood.importance_samples=0"], ("likelihood.importance_samples=0",)),
         (["model=vae", "+likelihood.probes=1"], ("'likelihood.probes'", "importance_samples")),
@@ -225,8 +249,8 @@ def test_a_wrong_override_is_refused_by_its_key_and_value_with_what_to_choose_fr
         (["model=copycat", "likelihood={}"], ("likelihood", "no likelihood")),
         (["model=copycat", "model.memory=0"], ("model.memory=0",)),
         (["model=independent", "model.uniform=0"], ("model.uniform=0",)),
-        (["model=independent", "model.vector=[]"], ("model.vector",)),
-        (["model=independent", "model.vector=[-1.0]"], ("model.vector", "-1")),
+        (["model=independent", "model.bandwidths.table=[]"], ("model.bandwidths",)),
+        (["model=independent", "model.bandwidths.table=[-1.0]"], ("model.bandwidths", "-1")),
         (["model=flow_matching", "sampling.steps=-1"], ("sampling.steps=-1",)),
         (["model=flow_matching", "preview.solver=leapfrog"], ("preview.solver=leapfrog", "euler", "midpoint")),
         (["model=flow_matching", "likelihood.tolerance=-1"], ("likelihood.tolerance=-1",)),
@@ -238,7 +262,7 @@ def test_a_wrong_setting_of_a_model_is_refused_before_training(overrides: list[s
     config = compose(["data=heights", *overrides])
 
     def prepare() -> None:
-        check_settings(build(config.model, small("heights"), seed=0), config)
+        check_settings(build(config.model, small("heights"), seed=0), for_domain(config, small("heights")))
 
     with pytest.raises(UserError) as refused:
         prepare()
@@ -250,16 +274,17 @@ def test_a_wrong_setting_of_a_model_is_refused_before_training(overrides: list[s
 @pytest.mark.parametrize(
     ("model", "setting", "words"),
     [
-        ("vae", "model.image.widths=[16]", ("model.image.widths", "[16]", "2 items")),
-        ("vae", "model.image.widths=[16,32,64]", ("model.image.widths", "2 items")),
-        ("vae", "model.image.widths=[12,32]", ("model.image.widths", "=12", "multiple of 8")),
-        ("gan", "model.image.widths=[16,20]", ("model.image.widths", "=20", "multiple of 8")),
-        ("diffusion", "model.image.widths=[16]", ("model.image.widths", "[16]", "2 items")),
-        ("flow_matching", "model.image.widths=[4,64]", ("model.image.widths", "=4", "multiple of 8")),
-        ("one_step", "model.image.widths=[]", ("model.image.widths", "2 items")),
-        ("flow", "model.image.channels=20", ("model.image.channels=20", "multiple of 8")),
-        ("vae", "model._target_=lookalike.models.vae.joined", ("lookalike.models.vae.joined", "function")),
-        ("vae", "model._target_=lookalike.models.vae.HALF_LOG_TAU", ("lookalike.models.vae.HALF_LOG_TAU", "no class")),
+        ("vae", "model.sizes.image.widths=[12,32]", ("model.sizes.image.widths", "=12", "multiple of 8")),
+        ("gan", "model.sizes.image.widths=[16,20]", ("model.sizes.image.widths", "=20", "multiple of 8")),
+        ("flow_matching", "model.sizes.image.widths=[4,64]", ("model.sizes.image.widths", "=4", "multiple of 8")),
+        ("one_step", "model.sizes.image.widths=[]", ("model.sizes.image.widths", "1 item")),
+        ("flow", "model.sizes.image.channels=20", ("model.sizes.image.channels=20", "multiple of 8")),
+        ("vae", "model._target_=lookalike.families.vae.joined", ("lookalike.families.vae.joined", "no family")),
+        (
+            "vae",
+            "model._target_=lookalike.families.vae.HALF_LOG_TAU",
+            ("vae.HALF_LOG_TAU", "no class"),
+        ),
     ],
 )
 def test_a_network_that_cannot_be_is_refused_before_training(model: str, setting: str, words: tuple[str, ...]) -> None:
@@ -274,7 +299,7 @@ def test_a_network_that_cannot_be_is_refused_before_training(model: str, setting
 def test_the_neighbours_of_an_unknown_setting_are_those_that_exist() -> None:
     config = compose(["data=heights", "model=vae", "+sampling.steps=3", "+sampling.solver=euler"])
     with pytest.raises(UserError, match=r"sampling\.") as refused:
-        check_settings(build(config.model, small("heights"), seed=0), config)
+        check_settings(build(config.model, small("heights"), seed=0), for_domain(config, small("heights")))
     assert "beside" not in str(refused.value)
 
 
@@ -283,11 +308,11 @@ def test_the_neighbours_of_an_unknown_setting_are_those_that_exist() -> None:
     [
         "os.system",
         "torch.nn.Linear",
-        "lookalike.models",
-        "lookalike.modelsx.vae.VAE",
-        "lookalike.core.stage.run",
-        "lookalike.models.nowhere.VAE",
-        "lookalike.models.vae.Nothing",
+        "lookalike.families",
+        "lookalike.familiesx.vae.VAE",
+        "lookalike.workspace.command_line.run",
+        "lookalike.families.nowhere.VAE",
+        "lookalike.families.vae.Nothing",
         "VAE",
         "",
     ],
@@ -300,7 +325,7 @@ def test_only_what_stands_in_the_package_may_be_a_target(name: str) -> None:
 @pytest.mark.parametrize("name", ["vae.nn", "vae.torch", "vae.Tensor", "vae.MLP", "build.save_file"])
 def test_what_a_module_of_the_package_only_imports_is_no_target(name: str) -> None:
     with pytest.raises(UserError, match="_target_="):
-        target({"_target_": f"lookalike.models.{name}"}, package="lookalike.models")
+        target({"_target_": f"lookalike.families.{name}"}, package="lookalike.families")
 
 
 def test_arguments_are_checked_without_a_call() -> None:
@@ -323,7 +348,7 @@ def test_arguments_are_checked_without_a_call() -> None:
 def test_help_says_what_the_stage_does_and_lists_every_choice(stage: str, call_stage: Callable[..., Any]) -> None:
     done = call_stage(stage, "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"python pipelines/{stage}.py" in done.stdout
+    assert f"lookalike {stage}" in done.stdout
     for group in groups():
         assert f"{group}=  {', '.join(choices(group))}" in done.stdout
 

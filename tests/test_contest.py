@@ -1,4 +1,4 @@
-"""Who is ahead of whom: ties by errors and by training seeds, kinds that settle nothing, protocols that bar a place."""
+"""Tests of ranks: ties by errors and by seeds, kinds that settle nothing, protocols that exclude a family."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from lookalike.report.contest import Entrant, Place, difference, order, places, 
 def entrant(value: float, error: float = 0.1, *, seeds: list[float] | None = None, **more: Any) -> Entrant:
     entry = {"value": value, "error": error} | more
     if seeds:
-        spread = {"mean": float(np.mean(seeds)), "deviation": float(np.std(seeds, ddof=1))}
-        entry |= spread | {"seeds": {str(i): one for i, one in enumerate(seeds)}}
+        summary = {"mean": float(np.mean(seeds)), "deviation": float(np.std(seeds, ddof=1))}
+        entry |= summary | {"seeds": {str(i): one for i, one in enumerate(seeds)}}
     return Entrant(entry=entry)
 
 
@@ -27,7 +27,7 @@ def test_a_rank_counts_the_families_that_are_better_for_certain() -> None:
     assert marks(values, better="higher") == {"a": "4", "b": "4", "c": "2", "d": "2", "e": "1"}
 
 
-def test_what_is_not_told_from_the_best_is_tied_even_if_it_is_told_from_another() -> None:
+def test_what_is_not_distinguishable_from_the_best_is_tied_even_if_it_is_distinguishable_from_another() -> None:
     found = places({"a": entrant(5.0, 1.0), "b": entrant(5.1, 0.01), "c": entrant(5.3, 0.01)}, better="lower")
     assert {name: str(place) for name, place in found.items()} == {"a": "1", "b": "=1", "c": "=1"}
     assert all(place.first for place in found.values())

@@ -1,6 +1,5 @@
-"""Optimal coupling: the least distance there is, within each class; and a flow that it straightens."""
+"""Tests of the optimal coupling: it has the least distance within each class, and it straightens paths."""
 
-import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +10,16 @@ import torch
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
-from lookalike.core.config import Config
-from lookalike.core.domain import Domain
-from lookalike.history import Silent
-from lookalike.models.build import build
-from lookalike.networks.coupling import optimal_coupling
-from lookalike.networks.ode import integrate
-from lookalike.training import train
+from family_helpers import learned_well
+from lookalike.domain.domain import Domain
+from lookalike.families.build import build, for_domain
+from lookalike.paths.coupling import optimal_coupling
+from lookalike.paths.ode import integrate
+from lookalike.workspace.configuration import Config
 
 
 def drawn(n: int, *, seed: int, shape: tuple[int, ...] = (3,)) -> tuple[Tensor, Tensor]:
-    """Noise and data `[n, *shape]`."""
+    """Return noise and data, `[n, *shape]` each."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(n, *shape, generator=generator), 2 * torch.randn(n, *shape, generator=generator) + 1
 
@@ -59,7 +57,7 @@ def test_coupled_noise_of_one_dimension_has_the_order_of_the_data() -> None:
 
 
 def test_every_class_starts_from_the_same_noise() -> None:
-    """Coupled over the whole batch, the two classes here would share out the noise by its sign."""
+    """A coupling over the whole batch would divide the noise between the two classes by its sign."""
     noise, _ = drawn(400, seed=0, shape=(1,))
     labels = torch.arange(400) % 2
     x = noise.flip(0) + 5 * labels[:, None]
@@ -74,25 +72,21 @@ def test_every_class_starts_from_the_same_noise() -> None:
 
 @pytest.fixture(scope="module")
 def two_humps(make_domain: Callable[..., Domain]) -> tuple[Domain, Tensor]:
-    """`[8000, 1]`: two narrow humps, of which a path of few steps finds the valley hard to leave out."""
+    """Return data `[8000, 1]` with two narrow humps: with few steps, samples easily end in the valley between them."""
     generator = torch.Generator().manual_seed(0)
     which = torch.rand(8000, 1, generator=generator) < 0.5
     x = torch.where(which, 60.0, 140.0) + 6 * torch.randn(8000, 1, generator=generator)
-    domain = make_domain(1, levels=200)
-    return dataclasses.replace(domain, location=(100.0,), scale=(41.0,)), x.round().long()
+    return make_domain(1, levels=200, location=100.0, scale=41.0), x.round().long()
 
 
 def trained(config: Config, domain: Domain, x: Tensor, scratch: Path) -> Any:
     model = build(config.model, domain, seed=0)
-    model.start(x)
-    assert config.optimizer is not None
-    train(model, (x.numpy(),), (x[:256].numpy(),), optimizer=config.optimizer, trainer=config.trainer, steps=500,
-          batch_size=128, seed=0, scratch=scratch, observer=Silent(), preview=None)  # fmt: skip
+    learned_well(model, config, x, steps=500, batch_size=128, scratch=scratch)
     return model
 
 
 def bend(model: Any) -> float:
-    """How far, in working units and on average, paths of noise are from where their first velocity points."""
+    """Return the mean distance, in working units, between the ends of paths and where their first velocity points."""
     torch.manual_seed(0)
     noise = torch.randn(2000, 1)
     with torch.no_grad():
@@ -107,9 +101,8 @@ def test_optimal_coupling_straightens_the_paths_and_keeps_what_they_lead_to(
     domain, x = two_humps
     bends, distances = {}, {}
     for coupling in ("independent", "optimal"):
-        config = small_config(
-            "flow_matching", f"model.coupling={coupling}", "trainer.checks=1", "trainer.previews=0", width=64
-        )
+        overrides = [f"model.coupling={coupling}", "trainer.checks=1", "trainer.previews=0"]
+        config = for_domain(small_config("flow_matching", *overrides, width=64), domain)
         model = trained(config, domain, x, tmp_path / coupling)
         bends[coupling] = bend(model)
         torch.manual_seed(0)
@@ -121,6 +114,6 @@ def test_optimal_coupling_straightens_the_paths_and_keeps_what_they_lead_to(
         assert config.likelihood is not None
         settings = config.likelihood | {"probes": 0, "dequantizations": 16}
         total = model.log_likelihood(torch.arange(200)[:, None], **settings).exp().sum().item()
-        assert total == pytest.approx(1, abs=0.1), "optimally coupled, its weights vary more"
+        assert total == pytest.approx(1, abs=0.1), "importance weights vary more under optimal coupling"
     assert bends["optimal"] < 0.5 * bends["independent"]
     assert distances["optimal"] < 0.7 * distances["independent"]

@@ -1,6 +1,6 @@
-"""Training in two processes over gloo: the same effective batch, one result, and no process left behind."""
+"""Training in several processes over gloo: the steps of one process, one result, and no process left behind."""
 
-import contextlib
+import copy
 import csv
 import itertools
 import json
@@ -8,10 +8,13 @@ import math
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,29 +23,29 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from lookalike.core.config import Config, Optimizer, Trainer, choices, compose
-from lookalike.core.domain import Domain
-from lookalike.core.errors import UserError
-from lookalike.history import History, Silent
-from lookalike.training import Arrays, Batches, step_seed, train
+from lookalike.domain.domain import Domain
+from lookalike.stages.prepare import prepare
+from lookalike.stages.train import train as train_stage
+from lookalike.training.batches import Arrays, Batches
+from lookalike.training.distributed import check_divisible
+from lookalike.training.history import Silent
+from lookalike.training.learner import step_seed
+from lookalike.training.loop import train
+from lookalike.workspace.configuration import Config, Optimizer, Trainer, compose
+from lookalike.workspace.devices import Place, place, take_place
+from lookalike.workspace.errors import UserError
+from lookalike.workspace.processes import spread
+from process_helpers import ONE, TWO, settings
 
 pytest_plugins = ["pipeline_fixtures"]
 
-Contents = Callable[[Path], dict[str, str]]
-
-OPTIMIZER = Optimizer(lr=0.02, weight_decay=0.1, warmup=0.1, clip=0.5, average=0.2, momentum=0.9, muon=0.0)
-ONE = Trainer(
-    accelerator="cpu", devices=1, compile=False, precision="32-true", threads=1, checks=4, validation_points=30,
-    previews=2, batch_size=10,
-)  # fmt: skip
-TWO = ONE.model_copy(update={"devices": 2})
+OPTIMIZER = Optimizer(lr=0.02, weight_decay=0.1, warmup=0.1, clip=0.5, ema_horizon=0.2, beta1=0.9, muon=0.0)
 STEPS, BATCH = 40, 8
 
 
 class Plain(nn.Module):
-    """A regression without chance. With `trouble`, something happens in the second process at its 20th step."""
+    """A regression without random numbers. With `trouble`, something happens in rank 1 at its 20th step."""
 
     seen: Tensor
 
@@ -56,18 +59,18 @@ class Plain(nn.Module):
     def losses(self, x: Tensor) -> dict[str, Tensor]:
         error: Tensor = (self.layers(x.float()) - x.float().cos()).square().mean()
         self.steps += self.training
-        if self.trouble and self.steps == 20 and distributed.get_rank() == 1:
+        if self.trouble and self.steps == 20 and place().rank == 1:
             if self.trouble == "nan":
                 error = error * torch.nan
             elif self.trouble == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             elif self.trouble == "buffer":
                 self.seen += 1
-        return {"loss": error, "chance": torch.rand(())}
+        return {"loss": error, "random": torch.rand(())}
 
 
 class Watcher(Silent):
-    """Keeps the losses of steps and the processes that told them; interrupts at a step, as Ctrl-C would."""
+    """Keep the losses that are reported; interrupt at a step, as Ctrl-C would."""
 
     def __init__(self, interrupt: int | None = None) -> None:
         self.interrupt = interrupt
@@ -88,43 +91,43 @@ def arrays() -> Arrays:
     return (np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32),)
 
 
-@pytest.fixture(scope="module")
-def whole(arrays: Arrays, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plain, History, Watcher]:
-    """A training in two processes that nothing disturbed."""
-    model, watcher = Plain(), Watcher()
-    return model, run(model, arrays, tmp_path_factory.mktemp("whole"), TWO, watcher=watcher), watcher
-
-
-def run(
-    model: nn.Module, arrays: Arrays, scratch: Path, trainer: Trainer, *, watcher: Watcher | None = None
-) -> History:
-    return train(
-        model, arrays, (arrays[0][:30],), optimizer=OPTIMIZER, steps=STEPS, batch_size=BATCH, trainer=trainer, seed=0,
-        scratch=scratch, observer=watcher or Silent(), preview=lambda: np.zeros((2, 3)),
+def work(config: Any) -> None:
+    """Train a model; rank 0 keeps the model, its history and what was reported."""
+    is_first = place().rank == 0
+    watcher, model = Watcher(config.interrupt), copy.deepcopy(config.model)  # The processes share its memory.
+    history = train(
+        model, config.arrays, (config.arrays[0][:30],), optimizer=config.optimizer, steps=config.steps,
+        batch_size=BATCH, trainer=config.trainer, seed=0, scratch=config.folder / "scratch",
+        observer=watcher if is_first else Silent(), preview=(lambda: np.zeros((2, 3))) if is_first else None,
     )  # fmt: skip
+    if is_first:
+        found = (model.state_dict(), history.train, history.validation, watcher.rows, watcher.samples_at)
+        torch.save(found, config.folder / "found.pt")
 
 
-def workers() -> list[psutil.Process]:
-    """Processes that a training or a stage has started and that still run."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if "spawn_main" in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return found
+def run(model: nn.Module, arrays: Arrays, folder: Path, trainer: Trainer, **changed: Any) -> SimpleNamespace:
+    """Return the weights, the history and the reports of a training of 40 steps."""
+    values = {"optimizer": OPTIMIZER, "steps": STEPS, "interrupt": None} | changed
+    spread(work, settings(model=model, arrays=arrays, folder=folder, trainer=trainer, **values))
+    names = ("weights", "train", "validation", "rows", "samples_at")
+    return SimpleNamespace(**dict(zip(names, torch.load(folder / "found.pt", weights_only=True), strict=True)))
 
 
-# What a rank sees
+@pytest.fixture(scope="module")
+def whole(arrays: Arrays, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A training in two processes that nothing disturbed."""
+    return run(Plain(), arrays, tmp_path_factory.mktemp("whole"), TWO)
+
+
+# What a rank sees.
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_the_parts_of_a_batch_make_up_the_batch_of_one_process(ranks: int) -> None:
-    settings: dict[str, Any] = {"batch_size": 8, "seed": 3, "first_step": 5, "steps": 30}
+    chosen: dict[str, Any] = {"batch_size": 8, "seed": 3, "first_step": 5, "steps": 30}
     rows = (np.arange(67),)
-    whole = [batch for (batch,) in Batches(rows, **settings)]
-    parts = [[batch for (batch,) in Batches(rows, **settings, rank=rank, ranks=ranks)] for rank in range(ranks)]
+    whole = [batch for (batch,) in Batches(rows, **chosen)]
+    parts = [[batch for (batch,) in Batches(rows, **chosen, rank=rank, ranks=ranks)] for rank in range(ranks)]
     assert all(len(part) == 8 // ranks for part in itertools.chain(*parts))
     assert all(torch.equal(batch, torch.cat(part)) for batch, *part in zip(whole, *parts, strict=True))
 
@@ -137,72 +140,61 @@ def test_ranks_draw_random_numbers_of_their_own() -> None:
     assert len(drawn) == 2 * 3 * 4
 
 
-# One result
+# One result.
 
 
-def test_two_processes_take_the_steps_of_one(
-    whole: tuple[Plain, History, Watcher], arrays: Arrays, tmp_path: Path
-) -> None:
-    """Where a loss is a mean over observations and nothing is left to chance, up to the order of sums."""
-    one, (two, both, watcher) = Plain(), whole
-    alone = run(one, arrays, tmp_path, ONE)
-    for name, tensor in two.state_dict().items():
-        torch.testing.assert_close(tensor, one.state_dict()[name], atol=1e-5, rtol=1e-4)
-    for ours, theirs in ((both.train, alone.train), (both.validation, alone.validation)):
+def test_two_processes_take_the_steps_of_one(whole: SimpleNamespace, arrays: Arrays, tmp_path: Path) -> None:
+    """The steps agree up to the order of sums, if a loss is a mean over observations without random numbers."""
+    alone = run(Plain(), arrays, tmp_path, ONE)
+    for name, tensor in whole.weights.items():
+        torch.testing.assert_close(tensor, alone.weights[name], atol=1e-5, rtol=1e-4)
+    curves = ((whole.train, alone.train), (whole.validation, alone.validation))
+    for ours, theirs in curves:
         assert [row["step"] for row in ours] == [row["step"] for row in theirs]
         np.testing.assert_allclose([r["loss"] for r in ours], [r["loss"] for r in theirs], rtol=1e-3)
-    assert [step for step, values in watcher.rows if "validation/loss" in values] == [10, 20, 30, 40]
-    assert watcher.samples_at == [20, 40], "by one process"
-    # A rank's own numbers, averaged: those of rank 0 are the numbers of one process.
-    first, mixed = (np.array([row["chance"] for row in history.train]) for history in (alone, both))
+    assert [step for step, values in whole.rows if "validation/loss" in values] == [10, 20, 30, 40]
+    assert whole.samples_at == [20, 40]
+    # Rank 0 draws the numbers of one process, rank 1 others; the curve shows the mean.
+    first, mixed = (np.array([row["random"] for row in found.train]) for found in (alone, whole))
     assert not np.isclose(first, mixed).any()
     assert 0.3 < np.mean(2 * mixed - first) < 0.7
-    assert not two.training
     assert not distributed.is_initialized()
-    assert not workers()
 
 
-def test_a_training_in_two_processes_that_was_stopped_goes_on_to_the_same_bytes(
-    whole: tuple[Plain, History, Watcher], arrays: Arrays, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_a_training_in_two_processes_that_was_stopped_continues_to_the_same_bytes(
+    whole: SimpleNamespace, arrays: Arrays, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    resumed, watcher = Plain(), Watcher()
     with pytest.raises(KeyboardInterrupt):
-        run(Plain(), arrays, tmp_path, TWO, watcher=Watcher(interrupt=25))
-    assert not workers()
-    again = run(resumed, arrays, tmp_path, TWO, watcher=watcher)
-    assert min(step for step, _ in watcher.rows) == 21
-    assert (again.train, again.validation) == (whole[1].train, whole[1].validation)
-    for name, tensor in resumed.state_dict().items():
-        assert torch.equal(tensor, whole[0].state_dict()[name])
+        run(Plain(), arrays, tmp_path, TWO, interrupt=25)
+    resumed = run(Plain(), arrays, tmp_path, TWO)
+    assert min(step for step, _ in resumed.rows) == 21
+    assert (resumed.train, resumed.validation) == (whole.train, whole.validation)
+    for name, tensor in resumed.weights.items():
+        assert torch.equal(tensor, whole.weights[name])
     out, err = capfd.readouterr()
-    assert out.count("going on from step 20 of 40") == 1
-    assert not err
+    assert (out, err) == ("continuing from step 20 of 40\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gan", "flow_matching"])
 def test_a_family_ends_with_the_same_weights_on_all_ranks(
     family: str, small_config: Callable[..., Config], small_model: Callable[..., Any],
     make_domain: Callable[..., Domain], tmp_path: Path,
 ) -> None:  # fmt: skip
-    """Muon, averaged weights, bfloat16 and both players of a GAN; that ranks agree is checked by the training."""
-    config, domain = small_config(family), make_domain(1, 6, 6, levels=8)
+    """Muon, averaged weights, bfloat16 and both players of a GAN; the training itself compares the ranks."""
+    optimizer, domain = small_config(family).optimizer, make_domain(1, 6, 6, levels=8)
     grid = np.random.default_rng(0).integers(0, 8, (60, 1, 6, 6), dtype=np.uint8)
-    assert config.optimizer is not None
     model = small_model(family, domain)
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    history = train(
-        model, (grid,), (grid[:20],), optimizer=config.optimizer, steps=12, batch_size=BATCH,
-        trainer=TWO.model_copy(update={"precision": "bf16-mixed"}), seed=0, scratch=tmp_path, observer=Silent(),
-        preview=lambda: model.sample(3, **config.preview).numpy(),
-    )  # fmt: skip
-    assert history.train[-1]["step"] == 12
-    assert len(history.previews) == 2
-    assert all(math.isfinite(row["loss"]) for row in history.train + history.validation)
-    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
-    assert any(not torch.equal(tensor, start[name]) for name, tensor in model.state_dict().items())
+    half = TWO.model_copy(update={"precision": "bf16-mixed"})
+    found = run(model, (grid,), tmp_path, half, optimizer=optimizer, steps=12)
+    assert found.train[-1]["step"] == 12
+    assert all(math.isfinite(row["loss"]) for row in found.train + found.validation)
+    assert all(tensor.isfinite().all() for tensor in found.weights.values())
+    assert any(not torch.equal(tensor, start[name]) for name, tensor in found.weights.items())
 
 
-# What ends it
+# What ends it.
 
 
 @pytest.mark.parametrize(
@@ -214,12 +206,12 @@ def test_a_family_ends_with_the_same_weights_on_all_ranks(
     ],
 )
 def test_a_rank_that_fails_ends_all_with_its_own_reason(
-    trouble: str, error: type[Exception], message: str, arrays: Arrays, tmp_path: Path
-) -> None:
+    trouble: str, error: type[Exception], message: str, arrays: Arrays, tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     with pytest.raises(error, match=message):
         run(Plain(trouble), arrays, tmp_path, TWO)
-    assert not workers()
-    assert not distributed.is_initialized()
+    assert capfd.readouterr() == ("", "")
 
 
 class Normed(Plain):
@@ -231,53 +223,43 @@ class Normed(Plain):
 @pytest.mark.parametrize(
     ("model", "trainer", "message"),
     [
-        (Plain(), {"devices": 3}, "trainer.devices=3: a batch of 8 .* data.batch_size"),
+        (Plain(), {"devices": 3}, "trainer.devices=3: a batch of 8 cannot be divided into 3 .* multiple of 3"),
+        (Plain(), {"nodes": 3, "devices": 1}, "trainer.devices=1 trainer.nodes=3: a batch of 8 cannot be divided"),
         (Plain(), {"validation_points": 1}, "trainer.devices=2: there are 1 points to validate on"),
         (Normed(), {}, r"trainer.devices=2: layers\.1 of Normed normalizes over a batch.*trainer.devices=1"),
-        (Plain(), {"accelerator": "gpu"}, "trainer.accelerator=gpu: torch sees no GPU here"),
     ],
-    ids=["batch", "validation", "normed", "gpu"],
+    ids=["batch", "nodes", "validation", "normed"],
 )
-def test_what_cannot_be_divided_is_refused_before_anything_starts(
-    model: nn.Module, trainer: dict[str, Any], message: str, arrays: Arrays, tmp_path: Path
-) -> None:
-    if "gpu" in trainer.values() and torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    with pytest.raises(UserError, match=message):
-        run(model, arrays, tmp_path, TWO.model_copy(update=trainer))
-    assert not list(tmp_path.iterdir())
+def test_what_cannot_be_divided_is_refused(model: nn.Module, trainer: dict[str, Any], message: str) -> None:
+    chosen = TWO.model_copy(update=trainer)
+    take_place(Place(size=chosen.devices * chosen.nodes))
+    try:
+        with pytest.raises(UserError, match=message):
+            check_divisible(model, chosen, batch_size=BATCH, validation=chosen.validation_points)
+    finally:
+        take_place(Place())
 
 
-# The stage
-
-TRAINING = ("data=heights", "model=vae", "budget=smoke", "trainer.threads=1")
+# The stage.
 
 
 @pytest.fixture(scope="module")
-def prepared(
-    tmp_path_factory: pytest.TempPathFactory, call_stage: Callable[..., Any], places: Callable[[Path], list[str]]
-) -> Path:
+def prepared(tmp_path_factory: pytest.TempPathFactory, raw_data: Path) -> Path:
     """A folder whose `artifacts/` holds the prepared heights alone."""
     folder = tmp_path_factory.mktemp("prepared")
-    assert call_stage("prepare", "data=heights", *places(folder)).returncode == 0
+    prepare(compose(["data=heights", f"paths.data={raw_data}", f"paths.artifacts={folder / 'artifacts'}"]))
     return folder
 
 
-@pytest.fixture(scope="module")
-def both(
-    tmp_path_factory: pytest.TempPathFactory, prepared: Path, checkout: Path, run_stage: Callable[..., Any],
-    call_stage: Callable[..., Any], environment: Callable[[Path], dict[str, str]],
-    places: Callable[[Path], list[str]],
-) -> dict[str, Path]:  # fmt: skip
-    """Folders of the same training in one and in two processes, the latter recorded."""
-    found = {trainer: tmp_path_factory.mktemp(trainer) for trainer in ("cpu", "ddp")}
-    for folder in found.values():
-        shutil.copytree(prepared, folder, dirs_exist_ok=True)
-    one = call_stage("train", *TRAINING, "trainer=cpu", "tracking=none", *places(found["cpu"]))
-    tracked = environment(checkout) | {"MLFLOW_TRACKING_URI": f"sqlite:///{found['ddp']}/mlflow.db"}
-    two = run_stage("train", *TRAINING, "trainer=ddp", "tracking=mlflow", *places(found["ddp"]), env=tracked)
-    assert [(done.returncode, done.stderr) for done in (one, two)] == [(0, "")] * 2
-    return found
+def overrides(prepared: Path, folder: Path, *more: str) -> list[str]:
+    """Copy the prepared heights into a folder and return the overrides of a training there."""
+    shutil.copytree(prepared, folder, dirs_exist_ok=True)
+    places = [f"paths.{kind}={folder / kind}" for kind in ("artifacts", "scratch")]
+    return ["data=heights", "model=vae", "budget=smoke", "trainer.threads=1", "tracking=none", *places, *more]
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "artifacts" / "heights" / "vae" / "0" / "train" / "weights.safetensors").read_bytes()
 
 
 def table(path: Path) -> list[dict[str, float]]:
@@ -285,10 +267,28 @@ def table(path: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def test_the_stage_in_two_processes_leaves_what_it_leaves_in_one(
-    both: dict[str, Path], small_model: Callable[..., Any], contents: Contents
+def command(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Start `lookalike` with arguments, in a session of its own, as a terminal does."""
+    path = os.pathsep.join(filter(None, sys.path))
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments], env=os.environ | {"PYTHONPATH": path} | environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> dict[str, Path]:
+    """Folders of the same training in one and in two processes."""
+    found = {trainer: tmp_path_factory.mktemp(trainer) for trainer in ("cpu", "ddp")}
+    for trainer, folder in found.items():
+        train_stage(compose(overrides(prepared, folder, f"trainer={trainer}", "trainer.threads=1")))
+    return found
+
+
+def test_the_stage_in_two_processes_writes_what_it_writes_in_one(
+    both: dict[str, Path], contents: Callable[[Path], dict[str, str]]
 ) -> None:
-    one, two = (both[name] / "artifacts" / "heights" / "vae" for name in ("cpu", "ddp"))
+    one, two = (both[name] / "artifacts" / "heights" / "vae" / "0" for name in ("cpu", "ddp"))
     assert os.listdir(two) == ["train"]
     assert contents(two).keys() == contents(one).keys()
     records = [json.loads((cell / "train" / "model.json").read_text()) for cell in (one, two)]
@@ -303,52 +303,112 @@ def test_the_stage_in_two_processes_leaves_what_it_leaves_in_one(
     assert not list((both["ddp"] / "scratch").glob("*"))
 
 
-def test_a_training_in_two_processes_is_one_run(both: dict[str, Path]) -> None:
+@pytest.mark.slow
+def test_a_training_in_two_processes_is_one_run(prepared: Path, tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{both['ddp']}/mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    chosen = overrides(prepared, tmp_path, "trainer=ddp", "tracking=mlflow")
+    process = command("lookalike", "train", *chosen, MLFLOW_TRACKING_URI=uri)
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, err, out.count("\n")) == (0, "", 1)
+    client = MlflowClient(uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    (run,) = client.search_runs(experiments)
-    assert run.info.status == "FINISHED"
-    points = client.get_metric_history(run.info.run_id, "train/loss")
-    rows = table(both["ddp"] / "artifacts" / "heights" / "vae" / "train" / "loss_train.csv")
+    (found,) = client.search_runs(experiments)
+    assert found.info.status == "FINISHED"
+    points = client.get_metric_history(found.info.run_id, "train/loss")
+    rows = table(tmp_path / "artifacts" / "heights" / "vae" / "0" / "train" / "loss_train.csv")
     assert [point.step for point in points] == [row["step"] for row in rows]
     np.testing.assert_allclose([point.value for point in points], [row["loss"] for row in rows], rtol=1e-4)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.slow
+def test_torchrun_on_two_machines_trains_what_two_processes_of_one_machine_do(
+    both: dict[str, Path], prepared: Path, tmp_path: Path
+) -> None:
+    """Both machines are this one, and talk over its loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    chosen = overrides(prepared, tmp_path, "trainer=ddp", "trainer.threads=1", "trainer.devices=1", "trainer.nodes=2")
+    torchrun = ("torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", f"--master-port={port}")
+    starters = [
+        command(*torchrun, f"--node-rank={rank}", "--master-addr=127.0.0.1", "-m", "lookalike", "train", *chosen)
+        for rank in range(2)
+    ]
+    outputs = [starter.communicate(timeout=300) for starter in starters]
+    assert [starter.returncode for starter in starters] == [0, 0], outputs
+    assert "heights-vae" in outputs[0][0]
+    assert outputs[1][0] == ""
+    assert weights(tmp_path) == weights(both["ddp"])
+
+
+@pytest.mark.slow
+def test_an_error_under_torchrun_is_said_once(prepared: Path, tmp_path: Path) -> None:
+    chosen = overrides(prepared, tmp_path, "trainer=ddp", "data.batch_size=33")
+    process = command(
+        "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "lookalike", "train", *chosen
+    )
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert err.count("error: trainer.devices=2: a batch of 33 cannot be divided") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_stage_in_two_processes_that_is_stopped_leaves_nothing_running(
-    number: signal.Signals, tmp_path: Path, prepared: Path, checkout: Path, contents: Contents,
-    environment: Callable[[Path], dict[str, str]], places: Callable[[Path], list[str]],
-) -> None:  # fmt: skip
-    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    number: signal.Signals, tmp_path: Path, prepared: Path, contents: Callable[[Path], dict[str, str]]
+) -> None:
+    chosen = overrides(
+        prepared, tmp_path, "trainer=ddp", "budget.scale=10", "trainer.checks=10000", "trainer.previews=0"
+    )
     before = contents(tmp_path / "artifacts")
-    slow = ("budget.scale=10", "trainer.checks=10000", "trainer.previews=0", "tracking=none", "trainer=ddp")
-    process = subprocess.Popen(
-        ["python", str(checkout / "pipelines" / "train.py"), *TRAINING, *slow, *places(tmp_path)],
-        cwd=checkout, env=environment(checkout), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
+    process = command("lookalike", "train", *chosen)
     deadline = time.monotonic() + 200
     while not list(tmp_path.glob("scratch/*/last.ckpt")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
     others = psutil.Process(process.pid).children(recursive=True)
-    assert others
+    assert len(others) >= 2
     if number == signal.SIGKILL:
         process.kill()
     else:
-        os.killpg(process.pid, number)  # as a terminal or a scheduler does: to all of them
+        os.killpg(process.pid, number)  # A terminal or a scheduler signals all of them.
     out, err = process.communicate(timeout=120)
     if number != signal.SIGKILL:
         assert (process.returncode, err) == (130, "interrupted\n"), out + err
         assert contents(tmp_path / "artifacts") == before
-    _, alive = psutil.wait_procs(others, timeout=30)
+    _, alive = psutil.wait_procs(others, timeout=60)
     assert not alive
 
 
-# Other settings
+def test_variables_of_slurm_do_not_change_a_training_in_one_process(
+    both: dict[str, Path], prepared: Path, tmp_path: Path
+) -> None:
+    """Four tasks of a Slurm job may each train a model of their own, such as the trials of a sweep."""
+    slurm = {
+        "SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "3", "SLURM_NODEID": "0", "SLURM_JOB_ID": "17",
+        "SLURM_JOB_NAME": "sweep", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_NODELIST": "node7",
+        "SLURM_STEP_NODELIST": "node7", "SLURM_NTASKS_PER_NODE": "4",
+    }  # fmt: skip
+    process = command("lookalike", "train", *overrides(prepared, tmp_path), **slurm)
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, err, out.count("\n")) == (0, "", 1)
+    assert weights(tmp_path) == weights(both["cpu"])
+    assert not list(tmp_path.rglob("hpc_ckpt*"))
+
+
+def test_scoring_and_sampling_import_no_lightning() -> None:
+    modules = [f"lookalike.{name}" for name in (
+        "evaluation.score", "features.extraction", "features.making", "sampling.drawing", "sampling.trained",
+        "stages.evaluate", "stages.features", "stages.sample", "workspace.processes",
+    )]  # fmt: skip
+    code = f"import sys, {', '.join(modules)}; print([m for m in sys.modules if 'lightning' in m or 'mlflow' in m])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+# Other settings.
 
 
 def test_every_trainer_goes_with_every_data_set() -> None:
@@ -360,55 +420,18 @@ def test_every_trainer_goes_with_every_data_set() -> None:
     assert (gpu.precision, gpu.compile, gpu.accelerator) == ("bf16-mixed", True, "gpu")
 
 
-class Repeatable(TorchDispatchMode):
-    """Refuses what a GPU does not repeat to the last digit, of what a loss might use (see
-    `torch.use_deterministic_algorithms`)."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if op in (torch.ops.aten.cumsum.default, torch.ops.aten.cumprod.default) and args[0].is_floating_point():
-            raise RuntimeError(f"{op} of floats")
-        assert op not in (torch.ops.aten.histc.default, torch.ops.aten.put_.default), op
-        return op(*args, **(kwargs or {}))
-
-
-def test_a_sum_that_a_gpu_does_not_repeat_is_noticed() -> None:
-    with pytest.raises(RuntimeError, match="of floats"), Repeatable():
-        torch.ones(3).cumsum(0)
-    with Repeatable():
-        torch.ones(3, dtype=torch.int64).cumsum(0)
-
-
-@pytest.mark.parametrize("shape", [(1, 8, 8), (2,)], ids=["image", "vector"])
-@pytest.mark.parametrize("family", sorted(set(choices("model")) - {"copycat", "uniform", "independent", "mixture"}))
-def test_a_family_s_loss_keeps_to_the_device_of_its_weights(
-    family: str, shape: tuple[int, ...], small_model: Callable[..., Any], make_domain: Callable[..., Domain]
-) -> None:
-    """On torch's device without numbers, which as a GPU does refuses to mix with the CPU's."""
-    domain = make_domain(*shape, levels=16)
-    model = small_model(family, domain).to("meta")
-    # `flow` leaves its splines to zuko, which adds up floats.
-    with contextlib.nullcontext() if family == "flow" else Repeatable():
-        loss = model.losses(torch.zeros(8, *shape, dtype=torch.uint8, device="meta"))["loss"]
-        loss.backward()
-    assert loss.device.type == "meta"
-    with pytest.raises(RuntimeError, match="device"):
-        model.losses(torch.zeros(8, *shape, dtype=torch.uint8))
-
-
 @pytest.mark.slow
 def test_compiled_training_takes_the_same_steps(arrays: Arrays, tmp_path: Path) -> None:
     if shutil.which(os.environ.get("CXX", "g++")) is None and shutil.which("clang++") is None:
         pytest.skip("no compiler here")
     from torch._dynamo.utils import counters
 
-    plain, compiled = Plain(), Plain()
-    run(plain, arrays, tmp_path / "plain", ONE)
+    for name in ("plain", "compiled"):
+        (tmp_path / name).mkdir()
+    plain = run(Plain(), arrays, tmp_path / "plain", ONE)
     counters.clear()
-    history = run(compiled, arrays, tmp_path / "compiled", ONE.model_copy(update={"compile": True}))
+    compiled = run(Plain(), arrays, tmp_path / "compiled", ONE.model_copy(update={"compile": True}))
     assert counters["stats"]["unique_graphs"] > 0
-    assert history.train[-1]["step"] == STEPS
-    for name, tensor in compiled.state_dict().items():
-        torch.testing.assert_close(tensor, plain.state_dict()[name], atol=1e-5, rtol=1e-4)
+    assert compiled.train[-1]["step"] == STEPS
+    for name, tensor in compiled.weights.items():
+        torch.testing.assert_close(tensor, plain.weights[name], atol=1e-5, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""Images without labels: the encoder that is trained on them, its views and loss, and what is scored in it."""
+"""Tests of the self-supervised encoder: its views, its loss, and scores in its features, of grey and colour images."""
 
 import dataclasses
 import json
@@ -12,19 +12,20 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lookalike import feature_stage
-from lookalike.core.config import Config, compose
-from lookalike.core.domain import Domain
-from lookalike.core.errors import UserError
-from lookalike.data import SPLITS, Prepared, Raw
-from lookalike.data.prepare import write
-from lookalike.distances import compare
-from lookalike.extractor import Extractor
-from lookalike.extractors.classifier import Classifier
-from lookalike.extractors.self_supervised import Encoder, covered, load, moved, toned, vicreg
-from lookalike.extractors.training import identity
-from lookalike.features import features_of, whole
+from lookalike.domain.domain import Domain
+from lookalike.domain.prepared import SPLITS, Prepared
+from lookalike.evaluation.distances import compare
+from lookalike.features import making as feature_stage
+from lookalike.features.classifier import Classifier
+from lookalike.features.extraction import extract, features_of
+from lookalike.features.extractor import Extractor
+from lookalike.features.self_supervised import Encoder, covered, load, moved, toned, vicreg
+from lookalike.features.training import identity
 from lookalike.metrics.frechet import frechet_distances
+from lookalike.readers.arrays import write
+from lookalike.readers.contract import from_arrays
+from lookalike.workspace.configuration import Config, compose
+from lookalike.workspace.errors import UserError
 
 pytest_plugins = ["pipeline_fixtures"]
 
@@ -34,14 +35,14 @@ CLASSES = {"class_distance", "class_gap", "classifier_confidence"}
 # Views
 
 
-def test_an_image_that_is_neither_turned_nor_stretched_nor_moved_stays() -> None:
+def test_views_without_changes_are_the_images_themselves() -> None:
     x = torch.rand(5, 2, 9, 12)
     torch.testing.assert_close(moved(x, turn=0, stretch=0, shift=0), x, atol=1e-5, rtol=0)
-    assert torch.equal(toned(x, most=0), x)
-    assert torch.equal(covered(x, most=0), x)
+    assert torch.equal(toned(x, max_change=0), x)
+    assert torch.equal(covered(x, max_side=0), x)
 
 
-def test_images_move_by_up_to_the_share_that_is_asked_for() -> None:
+def test_images_are_shifted_by_up_to_the_given_share() -> None:
     torch.manual_seed(0)
     x = torch.zeros(400, 1, 21, 21)
     x[:, :, 10, 10] = 1
@@ -53,7 +54,7 @@ def test_images_move_by_up_to_the_share_that_is_asked_for() -> None:
         assert abs(centre.mean() - 10) < 0.5
 
 
-def test_images_are_turned_by_up_to_the_angle_that_is_asked_for() -> None:
+def test_images_are_turned_by_up_to_the_given_angle() -> None:
     torch.manual_seed(0)
     x = torch.zeros(200, 1, 41, 41)
     x[:, :, 20, 21:] = 1
@@ -65,11 +66,11 @@ def test_images_are_turned_by_up_to_the_angle_that_is_asked_for() -> None:
     assert angles.min() < -20 < 20 < angles.max()
 
 
-def test_one_square_of_the_images_own_mean_covers_it() -> None:
+def test_a_square_with_the_mean_of_the_image_covers_it() -> None:
     torch.manual_seed(0)
     x = torch.rand(300, 3, 12, 10)
     sides = set()
-    for before, after in zip(x, covered(x, most=5), strict=True):
+    for before, after in zip(x, covered(x, max_side=5), strict=True):
         changed = (before != after).any(dim=0)
         rows, columns = changed.any(dim=1), changed.any(dim=0)
         assert changed.sum() == rows.sum() * columns.sum() <= 25
@@ -95,11 +96,11 @@ def test_the_loss_is_its_three_equations() -> None:
     assert float(found["loss"]) == pytest.approx(25 * invariance + 25 * variance + covariance(a) + covariance(b))
 
 
-# The stage, on images of two kinds that nobody has named
+# The stage, on images of two kinds without labels
 
 
 def shapes(generator: np.random.Generator, kinds: NDArray[Any]) -> NDArray[np.uint8]:
-    """Squares and crosses somewhere near the middle, `[N, 1, 12, 13]`."""
+    """Return squares and crosses somewhere near the middle, `[N, 1, 12, 13]`."""
     x = generator.integers(0, 20, (len(kinds), 1, 12, 13))
     for image, kind, (top, left) in zip(x[:, 0], kinds, generator.integers(2, 6, (len(kinds), 2)), strict=True):
         patch = image[top : top + 5, left : left + 5]
@@ -112,7 +113,7 @@ def shapes(generator: np.random.Generator, kinds: NDArray[Any]) -> NDArray[np.ui
 
 @pytest.fixture(scope="module")
 def kinds() -> NDArray[Any]:
-    """Of the images of every split: none of the pipeline is told."""
+    """Return the kind of each image, the same for every split; the pipeline does not know it."""
     return np.random.default_rng(7).integers(0, 2, COUNT)
 
 
@@ -126,16 +127,16 @@ def prepared(
     values = {split: shapes(generator, kinds) for split in SPLITS}
     domain = dataclasses.replace(make_domain(1, 12, 13, levels=256), name="mnist")
     labels = dict.fromkeys(SPLITS, np.zeros(0, dtype=np.uint8))
-    write(Raw(domain=domain, values=values, labels=labels, expected={}), folder)
+    write(from_arrays(domain, values, labels, expected={}), folder)
     return Prepared(folder)
 
 
-def told(scratch: Path, **settings: Any) -> Config:
-    """The configuration with the given settings of an encoder; of none, `features: null`."""
+def configured(scratch: Path, **settings: Any) -> Config:
+    """Return the configuration with the given settings of an encoder; without any, `features: null`."""
     config = compose(
         ["data=mnist", "tracking=none", "trainer.threads=1", "trainer.checks=2", f"paths.scratch={scratch}"]
     )
-    features = {"_target_": "lookalike.extractors.self_supervised.make", **settings} if settings else None
+    features = {"_target_": "lookalike.features.self_supervised.make", **settings} if settings else None
     return config.model_copy(update={"data": config.data.model_copy(update={"features": features})})
 
 
@@ -145,22 +146,24 @@ SMALL = {"steps": 120, "batch_size": 40, "widths": [8, 12], "features": 8, "expa
 @pytest.fixture(scope="module")
 def folder(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("extractor")
-    feature_stage.make_and_save(told(tmp_path_factory.mktemp("scratch"), **SMALL), prepared, path)
+    feature_stage.make_and_save(configured(tmp_path_factory.mktemp("scratch"), **SMALL), prepared, path)
     return path
 
 
-def test_features_know_what_nobody_named(folder: Path, prepared: Prepared, kinds: NDArray[Any]) -> None:
-    """Ridge regression on the features of the test images, of kinds given for the training images."""
-    extractor = Extractor(folder, prepared)
+def share_recognized(extractor: Extractor, kinds: NDArray[Any]) -> float:
+    """Return the share of test images whose kind is recognized by ridge regression on the training features."""
     seen, tested = (np.c_[extractor.stored(split), np.ones(COUNT)] for split in ("train", "test"))
     weights = np.linalg.solve(seen.T @ seen + np.eye(9), seen.T @ (2 * kinds - 1))
-    assert ((tested @ weights > 0) == kinds).mean() > 0.95
+    return float(((tested @ weights > 0) == kinds).mean())
+
+
+def test_features_know_kinds_without_labels(folder: Path, prepared: Prepared, kinds: NDArray[Any]) -> None:
+    extractor = Extractor(folder, prepared)
+    assert share_recognized(extractor, kinds) > 0.95
     assert extractor.record["effective_rank"] > 2
 
 
-def test_distances_grow_with_noise_with_blur_and_with_a_missing_kind(
-    folder: Path, prepared: Prepared, kinds: NDArray[Any]
-) -> None:
+def test_distances_grow_with_every_damage(folder: Path, prepared: Prepared, kinds: NDArray[Any]) -> None:
     from scipy.ndimage import gaussian_filter
 
     extractor = Extractor(folder, prepared)
@@ -181,7 +184,7 @@ def test_distances_grow_with_noise_with_blur_and_with_a_missing_kind(
         assert distances[-1] > 3 * distances[0]
 
 
-def test_scores_of_unlabelled_images_are_all_but_those_of_classes(folder: Path, prepared: Prepared) -> None:
+def test_unlabelled_images_have_all_scores_but_those_of_classes(folder: Path, prepared: Prepared) -> None:
     extractor = Extractor(folder, prepared)
     scores = compare(extractor.stored("validation"), extractor)
     assert not CLASSES & set(scores)
@@ -193,7 +196,9 @@ def test_scores_of_unlabelled_images_are_all_but_those_of_classes(folder: Path, 
     assert "known_as" not in scores["frechet_distance"]
 
 
-def test_a_distance_has_the_name_that_its_extractor_gives_it(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
+def test_a_distance_is_known_by_the_name_that_its_extractor_records(
+    folder: Path, prepared: Prepared, tmp_path: Path
+) -> None:
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     record = json.loads((tmp_path / "extractor.json").read_text())
     names = {"frechet_distance": "FID", "kernel_distance": "KID"}
@@ -203,25 +208,23 @@ def test_a_distance_has_the_name_that_its_extractor_gives_it(folder: Path, prepa
     assert {name: entry["known_as"] for name, entry in scores.items() if "known_as" in entry} == names
 
 
-def test_the_same_encoder_is_trained_again(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
+def test_a_second_training_gives_the_same_bytes(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
-    config = told(tmp_path / "scratch", **SMALL)
+    config = configured(tmp_path / "scratch", **SMALL)
     feature_stage.make_and_save(config, prepared, tmp_path / "again")
     for path in folder.iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
-    assert not list((tmp_path / "scratch").glob("*")), "what a finished training leaves is not gone on from"
+    assert not list((tmp_path / "scratch").glob("*")), "a finished training leaves no checkpoint"
 
 
-def test_a_checkpoint_is_gone_on_from_by_the_same_settings_and_the_same_code_alone(
-    folder: Path, prepared: Prepared
-) -> None:
+def test_only_the_same_settings_and_code_continue_a_checkpoint(folder: Path, prepared: Prepared) -> None:
     record = json.loads((folder / "extractor.json").read_text())
-    encoder, config = load(record, prepared.domain, folder), told(folder, **SMALL)
+    encoder, config = load(record, prepared.domain, folder), configured(folder, **SMALL)
     labelled = dataclasses.replace(prepared.domain, labels=("a", "b"))
     classifier = Classifier(domain=labelled, widths=[8, 12], features=8, shift=1, dropout=0.1)
     name = identity(encoder, prepared, config)
-    assert name == identity(encoder, prepared, told(folder, **SMALL))
-    assert name != identity(encoder, prepared, told(folder, **SMALL | {"tone": 0.1}))
+    assert name == identity(encoder, prepared, configured(folder, **SMALL))
+    assert name != identity(encoder, prepared, configured(folder, **SMALL | {"tone": 0.1}))
     assert name != identity(classifier, prepared, config)
 
 
@@ -231,13 +234,13 @@ def test_other_weights_than_the_record_names_are_refused(folder: Path, prepared:
         load(record | {"digest": "0123456789abcdef"}, prepared.domain, folder)
 
 
-def test_features_that_are_no_numbers_are_counted(folder: Path, prepared: Prepared) -> None:
+def test_nan_features_are_counted(folder: Path, prepared: Prepared) -> None:
     record = json.loads((folder / "extractor.json").read_text())
     network = load(record, prepared.domain, folder)
     with torch.no_grad():
         next(network.body.parameters()).fill_(float("nan"))
     with pytest.raises(UserError, match=r"the features of 400 of 400 images are NaN or infinite, the first is image 0"):
-        whole(network, prepared.values("test"), record=record, batch_size=100)
+        extract(network, prepared.values("test"), record=record, batch_size=100)
 
 
 @pytest.mark.parametrize(
@@ -248,27 +251,27 @@ def test_features_that_are_no_numbers_are_counted(folder: Path, prepared: Prepar
         ({"tone": 1.0}, r"data\.features\.tone=1\.0.*less than 1"),
         ({"batch_size": 401}, r"data\.features\.batch_size=401: the training set holds 400 images"),
         ({"labels": 3}, r"unknown key 'data\.features\.labels'"),
-        ({"_target_": "lookalike.extractors.vgg.make"}, r"lookalike\.extractors\.vgg\.make: there is no such"),
-        ({"_target_": "torch.load"}, r"torch\.load: only what stands in lookalike\.extractors may be configured"),
-        ({"_target_": "lookalike.extractors.classifier.make", "steps": 3, "batch_size": 4, "model": {}, "optimizer": {
-            "lr": 0.1, "weight_decay": 0, "warmup": 0, "clip": 1, "average": 0, "momentum": 0.9, "muon": 0}},
-         r"a classifier needs labelled images, mnist has none; set it to null"),
+        ({"_target_": "lookalike.features.vgg.make"}, r"lookalike\.features\.vgg\.make: there is no such"),
+        ({"_target_": "torch.load"}, r"torch\.load: only what stands in lookalike\.features may be configured"),
+        ({"_target_": "lookalike.features.classifier.make", "steps": 3, "batch_size": 4, "model": {}, "optimizer": {
+            "lr": 0.1, "weight_decay": 0, "warmup": 0, "clip": 1, "ema_horizon": 0, "beta1": 0.9, "muon": 0}},
+         r"a classifier needs labels, mnist has none; set it to null"),
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_named(settings: dict[str, Any], message: str, prepared: Prepared, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
-        feature_stage.make_and_save(told(tmp_path / "scratch", **settings), prepared, tmp_path)
+        feature_stage.make_and_save(configured(tmp_path / "scratch", **settings), prepared, tmp_path)
 
 
 def test_images_too_small_for_two_views_are_refused(make_domain: Callable[..., Domain], tmp_path: Path) -> None:
     values = {split: np.zeros((30, 1, 7, 30), dtype=np.uint8) for split in SPLITS}
     labels = dict.fromkeys(SPLITS, np.zeros(0, dtype=np.uint8))
-    write(Raw(domain=make_domain(1, 7, 30, levels=256), values=values, labels=labels, expected={}), tmp_path)
-    with pytest.raises(UserError, match="images of 8x8 pixels at least, small has 7x30"):
-        feature_stage.make_and_save(told(tmp_path), Prepared(tmp_path), tmp_path)
+    write(from_arrays(make_domain(1, 7, 30, levels=256), values, labels, expected={}), tmp_path)
+    with pytest.raises(UserError, match="images of at least 8x8 pixels, small has 7x30"):
+        feature_stage.make_and_save(configured(tmp_path), Prepared(tmp_path), tmp_path)
 
 
-def test_colour_images_have_an_encoder_too(make_domain: Callable[..., Domain]) -> None:
+def test_encoders_of_colour_images_train_all_of_their_weights(make_domain: Callable[..., Domain]) -> None:
     network = Encoder(domain=make_domain(3, 9, 11, levels=16), widths=[8, 12], features=6, expanded=16, turn=10,
                       stretch=0.1, shift=0.1, cover=0.3, tone=0.2)  # fmt: skip
     x = torch.randint(0, 16, (20, 3, 9, 11), dtype=torch.uint8)
@@ -277,10 +280,46 @@ def test_colour_images_have_an_encoder_too(make_domain: Callable[..., Domain]) -
     assert network.eval()(x).shape == (20, 6)
 
 
+def test_views_keep_the_hue() -> None:
+    torch.manual_seed(0)
+    x = torch.tensor([200.0, 100.0, 50.0]).view(1, 3, 1, 1).expand(30, 3, 8, 9)
+    y = covered(moved(toned(x, max_change=0.3), turn=15, stretch=0.25, shift=0.1), max_side=4)
+    torch.testing.assert_close(y / y[:, :1], x / x[:, :1])
+    assert y.std(dim=0).max() > 10
+
+
+def test_features_of_colour_images_know_their_hues(make_domain: Callable[..., Domain], tmp_path: Path) -> None:
+    """Red or blue squares, equally bright, somewhere on white."""
+    generator = np.random.default_rng(0)
+    hues = generator.integers(0, 2, COUNT)
+    values = {split: np.full((COUNT, 3, 12, 13), 255, dtype=np.uint8) for split in SPLITS}
+    for x in values.values():
+        for image, hue, (top, left) in zip(x, hues, generator.integers(2, 6, (COUNT, 2)), strict=True):
+            image[:, top : top + 5, left : left + 5] = 40
+            image[2 * hue, top : top + 5, left : left + 5] = generator.integers(150, 256)
+    (tmp_path / "prepared").mkdir()
+    labels = dict.fromkeys(SPLITS, np.zeros(0, dtype=np.uint8))
+    domain = dataclasses.replace(make_domain(3, 12, 13, levels=256), name="mnist")
+    write(from_arrays(domain, values, labels, expected={}), tmp_path / "prepared")
+    prepared = Prepared(tmp_path / "prepared")
+    feature_stage.make_and_save(configured(tmp_path / "scratch", **SMALL), prepared, tmp_path)
+    extractor = Extractor(tmp_path, prepared)
+    assert share_recognized(extractor, hues) > 0.95
+    x = values["validation"].astype(np.float32)
+    grey = x.mean(axis=1, keepdims=True)
+    distances = []
+    for amount in (0, 0.3, 0.6, 1):
+        paler = (x + amount * (grey - x)).astype(np.uint8)
+        features = features_of(extractor, paler, batch_size=200)
+        distances.append(frechet_distances(features, extractor.stored("test")).distance.value)
+    assert distances == sorted(distances)
+    assert distances[-1] > 10 * distances[0]
+
+
 # The pipeline
 
 
-def test_images_without_labels_are_trained_on_sampled_and_scored(
+def test_the_pipeline_works_on_images_without_labels(
     prepared: Prepared, call_stage: Callable[..., Any], tmp_path: Path
 ) -> None:
     shutil.copytree(prepared.folder, tmp_path / "artifacts" / "mnist" / "prepared")
@@ -291,7 +330,7 @@ def test_images_without_labels_are_trained_on_sampled_and_scored(
     ):  # fmt: skip
         done = call_stage(stage, *common, *model)
         assert done.returncode == 0, done.stderr
-    for row in ("real", "vae/evaluate"):
+    for row in ("real", "vae/0/evaluate"):
         scores = json.loads((tmp_path / "artifacts" / "mnist" / row / "metrics.json").read_text())
         assert "frechet_distance" in scores
         assert not CLASSES & set(scores)

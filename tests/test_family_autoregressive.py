@@ -1,17 +1,17 @@
-"""The autoregressive model sees what comes before, and computes the same at one place as at all."""
+"""Tests of the autoregressive family: it is causal, and sampling and scoring compute the same."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from family_helpers import shaken
 from torch import Tensor
 
-from lookalike.core.domain import Domain
-from lookalike.core.likelihood import LogisticMixture, Tones
-from lookalike.models import autoregressive
-from lookalike.networks import pixels
+from family_helpers import shaken
+from lookalike.distributions.logistics import LogisticMixture
+from lookalike.distributions.tones import Tones
+from lookalike.domain.domain import Domain
+from lookalike.networks import pixels, table
 from lookalike.networks.causal import CausalConv, CausalMixer, CausalResidual, Sequential
 
 IMAGES = [(1, 6, 6), (1, 7, 5), (3, 4, 3)]
@@ -23,7 +23,7 @@ def reader(request: pytest.FixtureRequest, small_model: Callable[..., Any], make
 
 
 def reading_order(domain: Domain) -> list[tuple[int, int, int] | None]:
-    """Pixels block by block, in a block colour by colour; None where a block is beyond the border."""
+    """Return the pixels block by block, and in a block channel by channel; None stands for one beyond the border."""
     colours, height, width = domain.shape
     order = [
         (c, i + di, j + dj)
@@ -34,7 +34,7 @@ def reading_order(domain: Domain) -> list[tuple[int, int, int] | None]:
 
 
 @torch.no_grad()
-def test_a_pixel_is_told_of_those_before_it_and_of_no_others(reader: Any) -> None:
+def test_a_pixel_depends_on_those_before_it_and_on_no_others(reader: Any) -> None:
     order = reading_order(reader.domain)
     inside = torch.tensor([pixel is not None for pixel in order])
     x = torch.randint(8, (4, *reader.domain.shape), generator=torch.Generator().manual_seed(0))
@@ -51,7 +51,7 @@ def test_a_pixel_is_told_of_those_before_it_and_of_no_others(reader: Any) -> Non
 
 
 @torch.no_grad()
-def test_the_start_of_a_row_is_told_of_the_end_of_the_row_above(
+def test_the_start_of_a_row_depends_on_the_end_of_the_row_above(
     small_model: Callable[..., Any], make_domain: Callable[..., Domain]
 ) -> None:
     model = shaken(small_model("autoregressive", make_domain(1, 4, 12, levels=8)), 0.3)
@@ -64,7 +64,7 @@ def test_the_start_of_a_row_is_told_of_the_end_of_the_row_above(
 
 
 @torch.no_grad()
-def test_a_vector_is_read_from_its_first_dimension_to_its_last(
+def test_a_row_of_a_table_is_read_from_its_first_column_to_its_last(
     small_model: Callable[..., Any], make_domain: Callable[..., Domain]
 ) -> None:
     model = shaken(small_model("autoregressive", make_domain(4, levels=16)), 0.3)
@@ -83,30 +83,34 @@ def test_the_sampler_draws_from_the_distributions_that_score(
     shape: tuple[int, ...], small_model: Callable[..., Any], make_domain: Callable[..., Domain],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """What it draws is replaced by given observations, dimension by dimension."""
+    """Given observations replace what the sampler draws, dimension by dimension."""
     domain = make_domain(*shape, levels=8)
     model = shaken(small_model("autoregressive", domain), 0.2)
     x = torch.randint(8, (3, *shape), generator=torch.Generator().manual_seed(0))
     order = reading_order(domain) if len(shape) == 3 else [(d,) for d in range(shape[0])]
-    given = iter([x[:, *place] for place in order if place is not None])
+    beyond = torch.zeros(3, dtype=torch.int64)
+    given = iter([beyond if place is None else x[:, *place] for place in order])
     log_probs: list[Tensor] = []
 
     class Given(LogisticMixture):
         def sample(self) -> Tensor:
-            value = next(given)[:, None].expand(-1, self.means.shape[2])
-            # Pixels share their units, so which one of a block it is matters to vectors only.
-            log_probs.append(self.log_prob(value)[:, len(log_probs) % value.shape[1]])
+            # One pixel of all images at a time, along either axis, or all columns of a table, of which one is kept.
+            value = next(given).view(len(self.means), -1).expand(-1, self.means.shape[2])
+            log_prob = self.log_prob(value)
+            log_probs.append(log_prob.flatten() if len(shape) == 3 else log_prob[:, len(log_probs)])
             return value
 
-    for module in (autoregressive, pixels):
+    for module in (pixels, table):
         monkeypatch.setattr(module, "LogisticMixture", Given)
     assert torch.equal(model.sample(3), x)
-    expected = model.log_probs(x)[:, torch.tensor([place is not None for place in order])]
-    torch.testing.assert_close(torch.stack(log_probs, dim=1), expected, atol=3e-4, rtol=1e-5)
+    inside = torch.tensor([place is not None for place in order])
+    torch.testing.assert_close(
+        torch.stack(log_probs, dim=1)[:, inside], model.log_probs(x)[:, inside], atol=3e-4, rtol=1e-5
+    )
 
 
 @torch.no_grad()
-def test_a_start_has_the_spikes_of_the_training_set_s_levels(
+def test_training_begins_with_the_spikes_of_the_training_set_s_levels(
     small_model: Callable[..., Any], make_domain: Callable[..., Domain]
 ) -> None:
     domain = make_domain(1, 4, 4, levels=256)
@@ -116,24 +120,24 @@ def test_a_start_has_the_spikes_of_the_training_set_s_levels(
     model, vae = (small_model(family, domain) for family in ("autoregressive", "vae"))
     for family in (model, vae):
         family.start(x[:1000])
-    assert torch.equal(vae.decoder.pixels.units.edges, model.pixels.units.edges)
+    assert torch.equal(vae.decoder.pixels.tones.edges, model.network.pixels.tones.edges)
     entropy = -(common / common.sum() * (common / common.sum()).log()).sum().item()
     assert model.losses(x[1000:])["loss"].item() < entropy + 0.2
-    model.pixels.units.edges.copy_(Tones(domain).edges)
+    model.network.pixels.tones.edges.copy_(Tones(domain).edges)
     assert model.losses(x[1000:])["loss"].item() > entropy + 1
 
 
-def test_matrices_of_images_are_turned_but_the_last_and_the_dense_ones(
+def test_hidden_matrices_of_images_take_orthogonal_steps_except_the_last_and_the_dense_ones(
     small_model: Callable[..., Any], make_domain: Callable[..., Domain]
 ) -> None:
     model = small_model("autoregressive", make_domain(1, 6, 6, levels=8))
-    chosen = {id(weight) for weight in model.kernels()}
-    left = [name for name, p in model.named_parameters() if p.ndim > 1 and id(p) not in chosen]
-    dense = [f"far.{i}.{part}" for i in range(len(model.far)) for part in ("weight", "shrink.weight", "grow.weight")]
+    chosen, network = {id(weight) for weight in model.muon_weights()}, model.network
+    left = [name for name, p in network.named_parameters() if p.ndim > 1 and id(p) not in chosen]
+    dense = [f"far.{i}.{part}" for i in range(len(network.far)) for part in ("weight", "shrink.weight", "grow.weight")]
     inside = [f"pixels.inside.{name}" for name in ("weight", "second", "outer", "third")]
-    levels = ["pixels.look", *(f"palette.{name}.weight" for name in ("read", "write", "tell"))]
+    levels = ["pixels.look", *(f"palette.{name}.weight" for name in ("read", "write", "describe"))]
     assert sorted(left) == sorted(["position", "first", *dense, *inside, *levels])
-    assert small_model("autoregressive", make_domain(4, levels=8)).kernels() == []
+    assert small_model("autoregressive", make_domain(4, levels=8)).muon_weights() == []
 
 
 @torch.no_grad()
@@ -178,8 +182,8 @@ def test_a_causal_mixer_is_the_same_at_one_place_as_at_all() -> None:
 def test_networks_in_a_row_are_the_same_one_by_one_as_all_at_once(context: int, dimensions: int) -> None:
     torch.manual_seed(0)
     layer = shaken(Sequential(context=context, dimensions=dimensions, features=3, hidden=8, outputs=7), 0.1)
-    told, described = torch.randn(6, context) if context else None, torch.randn(6, dimensions * 3)
-    for d, expected in enumerate(layer(told, described).unbind(dim=1)):
+    given, described = torch.randn(6, context) if context else None, torch.randn(6, dimensions * 3)
+    for d, expected in enumerate(layer(given, described).unbind(dim=1)):
         seen = described.clone()
         seen[:, 3 * d :] = torch.nan
-        torch.testing.assert_close(layer.at(told, seen, d), expected)
+        torch.testing.assert_close(layer.at(given, seen, d), expected)

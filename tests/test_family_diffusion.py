@@ -1,6 +1,5 @@
-"""Diffusion, where every dimension of the data is known to be N(m, s²) on a fine grid."""
+"""Tests of diffusion on data whose dimensions are N(m, s²) on a fine grid."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,15 +9,15 @@ import torch
 from scipy.stats import kstest, norm
 from torch import Tensor, nn
 
-from lookalike.core.domain import Domain
-from lookalike.core.likelihood import WorkingUnits
-from lookalike.networks.paths import Posterior
+from lookalike.domain.domain import Domain
+from lookalike.domain.units import WorkingUnits
+from lookalike.paths.posterior import Posterior
 
 M, S = 0.3, 0.5
 
 
 class Exact(nn.Module):
-    """A denoiser that nothing need be learned for."""
+    """The exact denoiser of these data."""
 
     def __init__(self, units: WorkingUnits) -> None:
         super().__init__()
@@ -31,9 +30,8 @@ class Exact(nn.Module):
 
 @pytest.fixture
 def diffusion(small_model: Callable[..., Any], make_domain: Callable[..., Domain]) -> Any:
-    """Of eight dimensions: noise is a function of the observation, so observations had better differ."""
-    domain = dataclasses.replace(make_domain(8, levels=400), location=(200.0,) * 8, scale=(50.0,) * 8)
-    model = small_model("diffusion", domain)
+    """Return a model of eight dimensions; noise is a function of the observation, so observations should differ."""
+    model = small_model("diffusion", make_domain(8, levels=400, location=200.0, scale=50.0))
     model.denoise = Exact(model.units)
     return model
 
@@ -46,11 +44,11 @@ def normal_points(model: Any, n: int) -> Tensor:
 
 @torch.no_grad()
 def test_the_variational_bound_is_the_log_probability_where_the_denoiser_is_exact(diffusion: Any) -> None:
-    """The bound's gap is the divergence of two distributions that are the same then: likely points or not."""
+    """The gap of the bound is a divergence of two equal distributions, for likely and for unlikely points."""
     x = normal_points(diffusion, 3000)
     every = diffusion.units(torch.arange(400)[:, None].expand(-1, 8))[:, 0].double()
     truth = torch.log_softmax(-0.5 * ((every - M) / S) ** 2, dim=0)[x].sum(dim=1)
-    bound = diffusion.log_likelihood(x, levels={"image": 64, "vector": 64})
+    bound = diffusion.log_likelihood(x, levels=64)
     gap = (bound - truth)[truth.argsort()]
     for part in (gap, *gap.chunk(3)):
         error = part.std().item() / math.sqrt(len(part))
@@ -65,16 +63,16 @@ def test_the_training_loss_with_even_noise_levels_is_on_average_the_bound(diffus
     x = normal_points(diffusion, 2000)
     diffusion.coarse = 0.0
     losses = torch.stack([diffusion.losses(x)["loss"] for _ in range(40)]).double()
-    bound = diffusion.log_likelihood(x, levels={"image": 64, "vector": 64}).mean().item() / 8
+    bound = diffusion.log_likelihood(x, levels=64).mean().item() / 8
     assert losses.mean().item() == pytest.approx(-bound, abs=0.01 + 4 * losses.std().item() / math.sqrt(40))
     assert losses.std() < 0.1
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("sampler", ["ancestral", "deterministic"])
-def test_samplers_of_many_steps_give_back_the_mean_and_the_spread(diffusion: Any, sampler: str) -> None:
+def test_samplers_of_many_steps_draw_the_right_mean_and_standard_deviation(diffusion: Any, sampler: str) -> None:
     torch.manual_seed(0)
-    y = diffusion.units(diffusion.sample(2500, sampler=sampler, steps={"image": 200, "vector": 200})).double().flatten()
+    y = diffusion.units(diffusion.sample(2500, sampler=sampler, steps=200)).double().flatten()
     assert y.mean().item() == pytest.approx(M, abs=4 * S / math.sqrt(20_000) + 0.002)
     assert y.std().item() == pytest.approx(S, abs=4 * S / math.sqrt(40_000) + 0.002)
     assert kstest(y + (torch.rand(20_000) - 0.5) / 50, norm(M, S).cdf).pvalue > 1e-3

@@ -1,20 +1,20 @@
-"""The flows are invertible maps, and know their Jacobians."""
+"""The flows are invertible maps with known Jacobian determinants."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from family_helpers import shaken, skewed
 from torch import Tensor
 
-from lookalike.core.domain import Domain
+from family_helpers import shaken, skewed
+from lookalike.domain.domain import Domain
 
 jacobian_of: Callable[..., Tensor] = torch.autograd.functional.jacobian
 
 
 def image_to_noise(density: Any, x: Tensor, u: Tensor) -> Tensor:
-    """The image of places u in the intervals of grid points, `[N, D]` in the order of pixels, in [0, 1]."""
+    """Return the images in [0, 1] of places u in the intervals of grid points, `[N, D]` in the order of pixels."""
     low, high = (end.view(x.shape) for end in density.marginals.interval(x))
     uniform = (low + (high - low) * u).float()
     values = 2 * (x + u - 0.5) / (density.domain.levels - 1) - 1
@@ -24,7 +24,7 @@ def image_to_noise(density: Any, x: Tensor, u: Tensor) -> Tensor:
         known, changed = density.lattices(values, scale), density.lattices(uniform, scale)
         places = density.lattices(pixels, scale, beyond=-1)
         seen = [known[0]]
-        for coupling, part in zip(couplings, density.PARTS, strict=True):
+        for coupling, part in zip(couplings, density.parts[scale], strict=True):
             noise.append(coupling.splines(torch.cat(seen, dim=1)).forward(changed[part])[0].flatten(1))
             where.append(places[part].flatten())
             seen.append(known[part])
@@ -52,7 +52,7 @@ def test_a_flow_of_images_knows_the_determinant_of_its_jacobian(image_flow: Any)
     x, u = skewed(image_flow.domain, 4), torch.rand(4, *shape, generator=torch.Generator().manual_seed(1))
     ours = image_flow.log_prob(x, u)
     untouched = torch.stack([end.log() for end in (lambda low, high: high - low)(*image_flow.marginals.interval(x))])
-    assert (ours - untouched.sum(dim=1)).abs().min() > 0.01, "splines that are idle would prove nothing"
+    assert (ours - untouched.sum(dim=1)).abs().min() > 0.01, "idle splines would prove nothing"
     for i in range(4):
         jacobian = jacobian_of(lambda u, i=i: image_to_noise(image_flow, x[i : i + 1], u)[0], u[i : i + 1])
         log_determinant = jacobian.reshape(dimensions, dimensions).double().slogdet().logabsdet
@@ -93,7 +93,7 @@ def test_an_untrained_flow_of_images_is_independent_pixels(
 
 
 @pytest.mark.parametrize("dimensions", [1, 3])
-def test_a_flow_of_vectors_knows_the_determinant_of_its_jacobian(
+def test_a_flow_of_tables_knows_the_determinant_of_its_jacobian(
     dimensions: int, small_model: Callable[..., Any], make_domain: Callable[..., Domain]
 ) -> None:
     density = shaken(small_model("flow", make_domain(dimensions, levels=64)), 0.3).density
@@ -113,7 +113,7 @@ def test_a_flow_of_vectors_knows_the_determinant_of_its_jacobian(
 
 @torch.no_grad()
 @pytest.mark.parametrize("dimensions", [1, 3])
-def test_a_sampled_vector_is_the_one_whose_noise_was_drawn(
+def test_a_sampled_row_is_the_one_whose_noise_was_drawn(
     dimensions: int, small_model: Callable[..., Any], make_domain: Callable[..., Domain]
 ) -> None:
     density = shaken(small_model("flow", make_domain(dimensions, levels=100_000)), 0.1).density

@@ -1,4 +1,4 @@
-"""The mixture of normal distributions, against scikit-learn and scipy."""
+"""Tests of the mixture of normal distributions against scikit-learn and SciPy."""
 
 import math
 from collections.abc import Callable
@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from family_helpers import skewed
 from scipy.stats import kstest, norm, truncnorm
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from lookalike.core.config import Config
-from lookalike.core.domain import Domain
-from lookalike.models.build import build
-from lookalike.networks.truncated import between, log_mass, middle
+from family_helpers import skewed
+from lookalike.distributions.truncated import between, log_mass, middle
+from lookalike.domain.domain import Domain
+from lookalike.families.build import build
+from lookalike.workspace.configuration import Config
 
 
 def covariances(components: int, dimensions: int) -> Tensor:
@@ -125,7 +125,7 @@ def test_factor_analysers_without_factors_are_independent_pixels(
     bound = density.log_likelihood(x, 200)
     assert bound.mean().item() == pytest.approx(expected.mean().item(), abs=0.1)
     assert not torch.allclose(bound, expected, atol=1e-3), "the proposal is wider than the prior"
-    density.WIDER = 1.0
+    density.WIDENING = 1.0
     torch.testing.assert_close(density.log_likelihood(x, 2), expected, atol=1e-3, rtol=1e-4)
 
 
@@ -162,7 +162,7 @@ def test_expectation_and_maximization_recover_a_known_mixture(
     small_config: Callable[..., Config], make_domain: Callable[..., Domain]
 ) -> None:
     domain = make_domain(2, levels=400)
-    model = build(small_config("mixture", width=500).model, domain, seed=0)
+    model: Any = build(small_config("mixture", width=500).model, domain, seed=0)
     rng = np.random.default_rng(0)
     means = np.array([[160.0, 240.0], [210.0, 190.0]])
     spreads = np.array([[[900.0, 500.0], [500.0, 600.0]], [[400.0, -300.0], [-300.0, 1200.0]]])

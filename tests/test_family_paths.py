@@ -1,4 +1,4 @@
-"""The path from noise to data and what is known on it, against numerical integration and Bayes' rule."""
+"""Tests of the path from noise to data against numerical integration and Bayes' rule."""
 
 import math
 from collections.abc import Callable
@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from lookalike.core.domain import Domain
-from lookalike.core.likelihood import WorkingUnits
-from lookalike.networks.ode import integrate
-from lookalike.networks.paths import Path as NoisePath
-from lookalike.networks.paths import Posterior, log_snr, time_of
+from lookalike.domain.domain import Domain
+from lookalike.domain.units import WorkingUnits
+from lookalike.paths.ode import integrate
+from lookalike.paths.path import Path as NoisePath
+from lookalike.paths.path import log_snr, time_of
+from lookalike.paths.posterior import Posterior
 
 
-@pytest.fixture(params=[((1, 2, 2), 256), ((1,), 1120), ((3,), 16)], ids=["pixels", "heights", "vectors"])
+@pytest.fixture(params=[((1, 2, 2), 256), ((1,), 1120), ((3,), 16)], ids=["pixels", "heights", "table"])
 def path(request: pytest.FixtureRequest, make_domain: Callable[..., Domain]) -> NoisePath:
     shape, levels = request.param
     return NoisePath(WorkingUnits(make_domain(*shape, levels=levels)))
@@ -29,7 +30,7 @@ def test_the_speed_is_the_derivative_of_the_time(path: NoisePath) -> None:
     assert path.time(torch.ones(())).item() == pytest.approx(path.end, rel=1e-6)
 
 
-def test_a_time_and_its_signal_to_noise_ratio_say_the_same(path: NoisePath) -> None:
+def test_a_time_and_its_signal_to_noise_ratio_agree(path: NoisePath) -> None:
     t = torch.linspace(1e-4, path.end, 300, dtype=torch.float64)
     torch.testing.assert_close(time_of(log_snr(t)), t)
     torch.testing.assert_close(log_snr(t).exp(), (t / (1 - t)) ** 2)
@@ -42,7 +43,7 @@ def test_noise_at_the_end_is_half_a_step_of_the_grid(make_domain: Callable[..., 
     assert (1 - path.end) / path.end * float(units.scale) == pytest.approx(0.5)
 
 
-def test_a_point_that_is_carried_along_reaches_the_data_with_the_noise_that_it_came_with(path: NoisePath) -> None:
+def test_a_point_that_is_carried_along_reaches_the_data_with_its_own_noise(path: NoisePath) -> None:
     x, noise = torch.randn(2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind()
     end = integrate(
         lambda s, y: path.speed(s) * (x - y), noise, solver="rk4", steps=100, tolerance=None, device=torch.device("cpu")
@@ -51,7 +52,7 @@ def test_a_point_that_is_carried_along_reaches_the_data_with_the_noise_that_it_c
 
 
 def random_posterior(domain: Domain, n: int, *, t: Tensor | float) -> Posterior:
-    """Three components a dimension, and noisy points that could have come from them; in double precision."""
+    """Return three components per dimension, and noisy points that may come from them; in double precision."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
@@ -67,7 +68,7 @@ def random_posterior(domain: Domain, n: int, *, t: Tensor | float) -> Posterior:
 
 
 def log_joint(posterior: Posterior, x: Tensor) -> Tensor:
-    """log p(x) p(y_t | x) of values `[V]` in every dimension, `[V, N, *shape]`, but for a constant."""
+    """Return log p(x) p(y_t | x) of values `[V]` in every dimension, `[V, N, *shape]`, up to a constant."""
     shaped = posterior.t.view(-1, *[1] * (posterior.y.ndim - 1))
     values = x.view(-1, *[1] * posterior.y.ndim)
     prior = sum(
@@ -99,7 +100,7 @@ def test_the_grid_point_at_the_end_follows_by_bayes_rule(
     assert ((points >= 0) & (points < levels) | (log_probs == -torch.inf)).all()
     every = torch.arange(levels)
     for d in range(len(posterior.units.scale)):
-        # The units of one dimension at a time; of all, where they share them.
+        # One dimension at a time, or all of them where they share their units.
         scale, location = posterior.units.scale[d], posterior.units.location[d]
         expected = log_joint(posterior, (every - location) / scale).log_softmax(dim=0)
         ours = torch.stack([posterior.grid_log_prob(torch.full((50, *shape), k)) for k in every.tolist()])
@@ -107,7 +108,7 @@ def test_the_grid_point_at_the_end_follows_by_bayes_rule(
         if len(posterior.units.scale) > 1:
             seen, ours, expected = seen[..., d], ours[..., d], expected[..., d]
         torch.testing.assert_close(ours[seen], expected[seen], atol=1e-6, rtol=1e-6)
-        assert seen.sum() > 2 * seen[0].numel(), "else there was nothing to decide"
+        assert seen.sum() > 2 * seen[0].numel(), "otherwise there is nothing to decide"
 
 
 def test_grid_points_are_drawn_as_often_as_their_probabilities_say(make_domain: Callable[..., Domain]) -> None:

@@ -1,5 +1,4 @@
-"""The VAE's prior is a density, is sampled as it scores, and closes the gap that a normal prior leaves; its decoder's
-pixels come one after the other inside a block alone."""
+"""Tests of the VAE: its prior is a density and is sampled as it scores; its decoder is causal inside a block only."""
 
 import itertools
 import math
@@ -8,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from family_helpers import shaken
 from torch import Tensor
 
-from lookalike.core.domain import Domain
-from lookalike.core.errors import UserError
-from lookalike.models.build import build
-from lookalike.models.vae import Prior, StandardPrior
+from family_helpers import shaken
+from lookalike.domain.domain import Domain
+from lookalike.families.build import build
+from lookalike.families.vae import Prior, StandardPrior
+from lookalike.workspace.errors import UserError
 
 ONE_HOT = torch.eye(3)
 
@@ -30,13 +29,13 @@ def test_a_prior_is_a_density(classes: int) -> None:
     axis = torch.linspace(-12, 12, 601)
     z = torch.cartesian_prod(axis, axis)
     for c in range(max(1, classes)):
-        told = ONE_HOT[c].expand(len(z), -1) if classes else None
-        mass = prior(latent=2, classes=classes).log_prob(z, told).double().exp().sum() * (24 / 600) ** 2
+        one_hot = ONE_HOT[c].expand(len(z), -1) if classes else None
+        mass = prior(latent=2, classes=classes).log_prob(z, one_hot).double().exp().sum() * (24 / 600) ** 2
         assert mass == pytest.approx(1, abs=1e-3)
 
 
 @torch.no_grad()
-def test_a_prior_is_told_what_comes_before_and_the_class() -> None:
+def test_a_prior_depends_on_what_comes_before_and_on_the_class() -> None:
     model = prior(latent=4, classes=3)
     z = torch.randn(1, 4, requires_grad=False)
     parameters = model.network(ONE_HOT[:1], z)[0]
@@ -51,7 +50,7 @@ def test_a_prior_is_told_what_comes_before_and_the_class() -> None:
 
 @torch.no_grad()
 def test_a_prior_draws_what_it_scores() -> None:
-    """The mass of the four quadrants around the median, drawn and integrated; and both means of the log-density."""
+    """Compare the mass of the four quadrants around the median, and the mean log-density, drawn and integrated."""
     model = prior(latent=2)
     torch.manual_seed(1)
     drawn = model.sample(torch.empty(40_000, 2), None)
@@ -72,7 +71,7 @@ def test_a_prior_draws_what_it_scores() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("learned", [False, True])
 def test_the_rate_is_the_divergence_of_codes_from_the_prior(learned: bool) -> None:
-    """Its mean over codes is E_q[log q(z | x) - log p(z)]; for the standard normal it needs no mean."""
+    """Its mean over codes is E_q[log q(z | x) - log p(z)]; with a standard normal prior every code gives this mean."""
     model = prior(latent=2) if learned else StandardPrior(2)
     torch.manual_seed(2)
     mean, log_std = torch.tensor([0.4, -1.0]), torch.tensor([-0.7, 0.2])
@@ -89,7 +88,7 @@ def test_the_rate_is_the_divergence_of_codes_from_the_prior(learned: bool) -> No
 
 
 def test_a_prior_learns_codes_that_are_not_normal() -> None:
-    """Two clusters far apart cost log 2 more than one, and not the 2 nats that a normal distribution would take."""
+    """Two clusters far apart cost log 2 more than one; a normal distribution would cost 2 nats more."""
     torch.manual_seed(0)
     model = Prior(latent=2, classes=0, hidden=16, components=4)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -108,7 +107,7 @@ def test_a_prior_learns_codes_that_are_not_normal() -> None:
 
 
 @torch.no_grad()
-def test_pixels_are_told_those_before_them_in_their_block_and_no_others(
+def test_pixels_depend_on_those_before_them_in_their_block_and_on_no_others(
     small_model: Callable[..., Any], make_domain: Callable[..., Domain]
 ) -> None:
     model = shaken(small_model("vae", make_domain(1, 5, 4, levels=8)), 0.3)
@@ -131,12 +130,14 @@ def test_pixels_are_told_those_before_them_in_their_block_and_no_others(
 
 
 @torch.no_grad()
-def test_the_normal_prior_can_be_had(small_config: Callable[..., Any], make_domain: Callable[..., Domain]) -> None:
+def test_a_width_of_0_gives_the_standard_normal_prior(
+    small_config: Callable[..., Any], make_domain: Callable[..., Domain]
+) -> None:
     domain = make_domain(1, 4, 4, levels=8)
     section = small_config("vae").model
-    model: Any = build(section | {"image": section["image"] | {"prior": 0}}, domain, seed=0)
+    model: Any = build(section | {"prior": {"image": 0}}, domain, seed=0)
     assert isinstance(model.prior, StandardPrior)
     x = torch.randint(8, (2, 1, 4, 4))
     assert model.log_likelihood(x, importance_samples=2).isfinite().all()
     with pytest.raises(UserError, match="prior"):
-        build(section | {"image": section["image"] | {"prior": -1}}, domain, seed=0)
+        build(section | {"prior": {"image": -1}}, domain, seed=0)

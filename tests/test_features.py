@@ -1,8 +1,9 @@
-"""The feature extractor: shapes of any size, augmentation, a digest that names it, and what its stage leaves."""
+"""Tests of the classifier as feature extractor: any size and number of channels, shifts, digest, stage."""
 
 import dataclasses
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,18 +12,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from lookalike import feature_stage
-from lookalike.core.config import Config, compose
-from lookalike.core.domain import Domain
-from lookalike.core.errors import UserError
-from lookalike.data import SPLITS, Prepared, Raw, Split
-from lookalike.data.prepare import write
-from lookalike.distances import class_counts, compare, copying_test, find_copies, score_real
-from lookalike.extractor import Extractor, save_identity, save_training, training_rows
-from lookalike.extractors.classifier import Classifier, load, shifted
-from lookalike.extractors.weights import digest
-from lookalike.features import extract, features_of
+from lookalike.domain.domain import Domain
+from lookalike.domain.prepared import SPLITS, Prepared, Split
+from lookalike.evaluation.classes import class_counts
+from lookalike.evaluation.distances import compare
+from lookalike.evaluation.novelty import copying_test, find_copies, score_real
+from lookalike.features import making as feature_stage
+from lookalike.features.classifier import Classifier, load, shifted
+from lookalike.features.extraction import extract, features_of
+from lookalike.features.extractor import Extractor, save_identity, save_training, training_rows
+from lookalike.features.weights import digest
 from lookalike.metrics.classes import differences
+from lookalike.metrics.duplicates import copies
+from lookalike.readers.arrays import write
+from lookalike.readers.contract import from_arrays
+from lookalike.workspace.configuration import Config, compose
+from lookalike.workspace.errors import UserError
+
+RECORD = {"name": "a classifier", "digest": "0"}
+"""As much of an extractor's record as extraction needs."""
 
 
 def classifier(domain: Domain) -> Classifier:
@@ -34,6 +42,17 @@ def classifier(domain: Domain) -> Classifier:
 @pytest.fixture(params=[(1, 6, 6), (1, 5, 7), (3, 7, 4)], ids=str)
 def domain(request: pytest.FixtureRequest, make_domain: Callable[..., Domain]) -> Domain:
     return make_domain(*request.param, levels=8)
+
+
+class Brightness(torch.nn.Module):
+    """Returns the brightness of each image as its one feature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * x.float().flatten(1).mean(dim=1, keepdim=True)
 
 
 def images(domain: Domain, n: int) -> Tensor:
@@ -52,25 +71,42 @@ def test_images_of_any_size_become_features(domain: Domain) -> None:
 
 
 def test_features_do_not_depend_on_the_batch_and_draw_nothing(domain: Domain) -> None:
-    network = classifier(domain).train()
+    network = classifier(domain).eval()
     x = images(domain, 10).numpy()
     torch.manual_seed(0)
     state = torch.get_rng_state()
-    whole = np.concatenate(list(extract(network, x, batch_size=10)))
-    parts = np.concatenate(list(extract(network, x, batch_size=3)))
+    whole = extract(network, x, record=RECORD, batch_size=10)
     assert whole.dtype == np.float32
-    np.testing.assert_allclose(parts, whole, atol=1e-5)
+    for record in (RECORD, RECORD | {"batch_size": 2}):
+        parts = extract(network, x, record=record, batch_size=3)
+        np.testing.assert_allclose(parts, whole, atol=1e-5)
+    rows = np.array([7, 1, 1, 4])
+    some = extract(network, x, record=RECORD, batch_size=3, rows=rows)
+    np.testing.assert_allclose(some, whole[rows], atol=1e-5)
     assert torch.equal(torch.get_rng_state(), state)
     assert np.ptp(whole, axis=0).max() > 1e-3
 
 
-def test_a_shifted_image_is_the_image_moved_by_its_own_few_pixels() -> None:
+def test_extraction_and_the_search_for_copies_read_the_training_set_piece_by_piece(tmp_path: Path) -> None:
+    shape, size = (20_000, 1, 28, 28), 20_000 * 28 * 28
+    np.lib.format.open_memmap(tmp_path / "train.npy", mode="w+", dtype=np.uint8, shape=shape)[:] = 1
+    training = np.load(tmp_path / "train.npy", mmap_mode="c")
+    tracemalloc.start()
+    try:
+        extract(Brightness(), training, record=RECORD, batch_size=500, rows=np.arange(0, len(training), 2))
+        assert copies(np.ones((100, 1, 28, 28), dtype=np.uint8), training).value == 1
+        assert tracemalloc.get_traced_memory()[1] < size / 10
+    finally:
+        tracemalloc.stop()
+
+
+def test_every_image_is_shifted_by_a_few_pixels_of_its_own() -> None:
     torch.manual_seed(0)
     x = torch.randint(1, 256, (200, 2, 5, 7)).to(torch.uint8)
     moved = shifted(x, 2)
     assert moved.shape == x.shape
     assert moved.dtype == x.dtype
-    padded = torch.nn.functional.pad(x, (2, 2, 2, 2))
+    padded = torch.nn.functional.pad(x.float(), (2, 2, 2, 2), mode="replicate").to(torch.uint8)
     seen = set()
     for before, after in zip(padded, moved, strict=True):
         places = [(i, j) for i in range(5) for j in range(5) if torch.equal(before[:, i : i + 5, j : j + 7], after)]
@@ -80,7 +116,7 @@ def test_a_shifted_image_is_the_image_moved_by_its_own_few_pixels() -> None:
     assert torch.equal(shifted(x, 0), x)
 
 
-def test_the_digest_names_the_weights(make_domain: Callable[..., Domain]) -> None:
+def test_the_digest_depends_on_every_weight(make_domain: Callable[..., Domain]) -> None:
     network = classifier(make_domain(1, 6, 6, levels=8))
     name = digest(network.state_dict())
     assert name == digest(classifier(make_domain(1, 6, 6, levels=8)).state_dict())
@@ -98,7 +134,7 @@ def test_the_digest_names_the_weights(make_domain: Callable[..., Domain]) -> Non
 
 @pytest.fixture(scope="module")
 def prepared(make_domain: Callable[..., Domain], tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Noise with a bright left or right half."""
+    """Return grey noise whose left or right half is bright, which is its class."""
     generator = np.random.default_rng(0)
     domain = dataclasses.replace(make_domain(1, 6, 7, levels=256), labels=("left", "right"))
     labels = {split: generator.integers(0, 2, 120, dtype=np.uint8) for split in SPLITS}
@@ -109,7 +145,7 @@ def prepared(make_domain: Callable[..., Domain], tmp_path_factory: pytest.TempPa
             image[:, :, 4 * label : 3 + 4 * label] += 150
         values[split] = x
     folder = tmp_path_factory.mktemp("prepared")
-    write(Raw(domain=domain, values=values, labels=labels, expected={}), folder)
+    write(from_arrays(domain, values, labels, expected={}), folder)
     return Prepared(folder)
 
 
@@ -130,18 +166,37 @@ def folder(config: Config, prepared: Prepared, tmp_path_factory: pytest.TempPath
     return path
 
 
-def test_the_stage_trains_an_extractor_that_knows_the_classes(folder: Path) -> None:
+def test_the_stage_trains_a_classifier_that_recognizes_the_classes(folder: Path) -> None:
     record = json.loads((folder / "extractor.json").read_text())
     assert record["test_accuracy"] > 0.9
     assert record["features"] == 6
 
 
-def test_stored_features_are_those_that_the_frozen_extractor_gives(folder: Path, prepared: Prepared) -> None:
+def test_a_classifier_recognizes_colours(config: Config, make_domain: Callable[..., Domain], tmp_path: Path) -> None:
+    """Images that differ in hue alone: red or blue squares, equally bright, on white."""
+    generator = np.random.default_rng(0)
+    domain = make_domain(3, 7, 6, levels=256, labels=("red", "blue"))
+    labels = {split: generator.integers(0, 2, 120, dtype=np.uint8) for split in SPLITS}
+    values = {split: np.full((120, *domain.shape), 255, dtype=np.uint8) for split in SPLITS}
+    for split in SPLITS:
+        for image, label in zip(values[split], labels[split], strict=True):
+            image[:, 2:5, 1:5] = 60
+            image[2 * label, 2:5, 1:5] = generator.integers(150, 256)
+    (tmp_path / "prepared").mkdir()
+    write(from_arrays(domain, values, labels, expected={}), tmp_path / "prepared")
+    prepared = Prepared(tmp_path / "prepared")
+    record = feature_stage.make_and_save(config, prepared, tmp_path)
+    assert record["test_accuracy"] > 0.9
+    counts = class_counts(Extractor(tmp_path, prepared).stored("test"), Extractor(tmp_path, prepared))
+    assert counts == pytest.approx(np.bincount(labels["test"]), abs=12)
+
+
+def test_stored_features_are_those_of_the_frozen_extractor(folder: Path, prepared: Prepared) -> None:
     extractor = Extractor(folder, prepared)
     assert not extractor.is_identity
-    for split in ("validation", "test"):
-        stored = extractor.stored("validation" if split == "validation" else "test")
-        values = prepared.values("validation" if split == "validation" else "test")
+    splits: tuple[Split, ...] = ("validation", "test")
+    for split in splits:
+        stored, values = extractor.stored(split), prepared.values(split)
         np.testing.assert_allclose(features_of(extractor, values, batch_size=50), stored, atol=1e-5)
         assert stored.shape == (120, 6)
 
@@ -165,9 +220,9 @@ def test_stored_training_points_are_those_of_their_rows(
     assert kept.of == 120
 
 
-def test_training_features_that_are_not_there_are_named(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
+def test_missing_training_features_are_named(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
     shutil.copy(folder / "extractor.json", tmp_path)
-    remedy = r"Run `python pipelines/features\.py data=\w+` again"
+    remedy = r"Run `lookalike features data=small` again"
     with pytest.raises(UserError, match=rf"missing or damaged: .*train_rows\.npy .*{remedy}"):
         Extractor(tmp_path, prepared).training()
 
@@ -184,7 +239,7 @@ TESTS = {"kernel_distance", "classifier_accuracy", "energy_distance", "sliced_wa
 NEW = {"authenticity", "data_copying", "duplicates", "training_copies"}
 
 
-def test_every_score_of_images_has_its_error_its_protocol_and_a_p_value_where_it_tests(
+def test_every_score_of_images_has_an_error_and_a_protocol_and_every_test_a_p_value(
     folder: Path, prepared: Prepared
 ) -> None:
     extractor = Extractor(folder, prepared)
@@ -223,7 +278,7 @@ def test_training_images_as_samples_are_caught_and_held_out_ones_are_not(folder:
     assert copied["duplicates"] == 0
 
 
-def test_samples_in_a_cell_that_no_test_point_is_in_are_tested_as_a_whole() -> None:
+def test_the_copying_test_has_one_cell_where_a_cell_has_no_test_point() -> None:
     generator = np.random.default_rng(0)
     training, test = (generator.normal(size=(600, 2)) for _ in range(2))
     training[:30] += 50
@@ -233,21 +288,19 @@ def test_samples_in_a_cell_that_no_test_point_is_in_are_tested_as_a_whole() -> N
     assert copying_test(test[:300], test, training)[1] == 10
 
 
-def test_too_few_samples_are_refused_with_the_cure(folder: Path, prepared: Prepared) -> None:
+def test_too_few_samples_are_refused_with_the_remedy(folder: Path, prepared: Prepared) -> None:
     extractor = Extractor(folder, prepared)
-    with pytest.raises(UserError, match=r"19 points of samples.*20 at least: raise budget\.samples"):
+    with pytest.raises(UserError, match=r"19 points of samples.*at least 20: raise budget\.samples"):
         compare(extractor.stored("validation")[:19], extractor)
 
 
-def test_whether_real_data_are_new_is_asked_of_held_out_data_alone(
-    make_domain: Callable[..., Domain], tmp_path: Path
-) -> None:
+def test_only_held_out_real_data_are_searched_for_copies(make_domain: Callable[..., Domain], tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     domain = dataclasses.replace(make_domain(1, levels=4096), labels=())
     counts: dict[Split, int] = {"train": 400, "validation": 60, "test": 80}
     values = {split: domain.to_values(generator.integers(0, 4096, (count, 1))) for split, count in counts.items()}
     labels = {split: np.zeros(0, dtype=np.uint8) for split in SPLITS}
-    write(Raw(domain=domain, values=values, labels=labels, expected={}), tmp_path)
+    write(from_arrays(domain, values, labels, expected={}), tmp_path)
     prepared = Prepared(tmp_path)
     save_identity(tmp_path, prepared)
     scored, entries, details = score_real(prepared, Extractor(tmp_path, prepared), count=200)
@@ -264,11 +317,11 @@ def test_whether_real_data_are_new_is_asked_of_held_out_data_alone(
 def test_values_that_share_a_grid_point_have_precision_and_coverage(
     make_domain: Callable[..., Domain], tmp_path: Path
 ) -> None:
-    """On a coarse grid more than five points sit on one another, and their balls would be empty."""
+    """On a coarse grid more than five points share a grid point, and the balls around them would be empty."""
     generator = np.random.default_rng(0)
     domain = make_domain(1, levels=16)
     values = {split: domain.to_values(generator.integers(0, 16, (300, 1))) for split in SPLITS}
-    write(Raw(domain=domain, values=values, labels=dict.fromkeys(SPLITS, np.zeros(0, dtype=np.uint8)), expected={}),
+    write(from_arrays(domain, values, dict.fromkeys(SPLITS, np.zeros(0, dtype=np.uint8)), expected={}),
           tmp_path)  # fmt: skip
     prepared = Prepared(tmp_path)
     save_identity(tmp_path, prepared)
@@ -280,13 +333,13 @@ def test_values_that_share_a_grid_point_have_precision_and_coverage(
     assert narrow["coverage"]["value"] < 0.2 < 0.9 < narrow["precision"]["value"]
 
 
-def test_classes_that_overlap_are_told_as_well_of_samples_as_of_people_who_round(
+def test_rounded_training_values_do_not_change_which_class_samples_between_them_have(
     make_domain: Callable[..., Domain], tmp_path: Path
 ) -> None:
-    """Samples between round numbers must not take the class of whoever did not round."""
+    """Nine of ten people round their height; samples between round numbers must not get the class of the tenth."""
     domain = dataclasses.replace(make_domain(1, levels=400), labels=("left", "right"))
     counts: dict[Split, int] = {"train": 600, "validation": 100, "test": 400}
-    off = []
+    errors = []
     for seed in range(20):
         generator = np.random.default_rng(seed)
         values, labels = {}, {}
@@ -297,18 +350,18 @@ def test_classes_that_overlap_are_told_as_well_of_samples_as_of_people_who_round
             values[split] = domain.to_values(rounded.astype(np.int64))
         folder = tmp_path / str(seed)
         folder.mkdir()
-        write(Raw(domain=domain, values=values, labels=labels, expected={}), folder)
+        write(from_arrays(domain, values, labels, expected={}), folder)
         prepared = Prepared(folder)
         save_identity(folder, prepared)
         extractor = Extractor(folder, prepared)
         samples = generator.normal(170 + 30 * generator.integers(0, 2, (5000, 1)), 25).clip(0, 399)
         found = class_counts(domain.to_values(samples.round().astype(np.int64)), extractor)
-        off.append(differences(found, class_counts(extractor.stored("test"), extractor))[0])
-    assert abs(np.mean(off)) < 3 * np.std(off, ddof=1) / np.sqrt(20)
-    assert np.std(off, ddof=1) < 0.05
+        errors.append(differences(found, class_counts(extractor.stored("test"), extractor))[0])
+    assert abs(np.mean(errors)) < 3 * np.std(errors, ddof=1) / np.sqrt(20)
+    assert np.std(errors, ddof=1) < 0.05
 
 
-def test_samples_of_one_class_are_as_far_off_as_the_others_are_common(folder: Path, prepared: Prepared) -> None:
+def test_samples_of_one_class_have_the_others_share_as_class_distance(folder: Path, prepared: Prepared) -> None:
     extractor = Extractor(folder, prepared)
     x, labels = prepared.values("validation"), prepared.labels("validation")
     scores = compare(features_of(extractor, x[labels == 0], batch_size=50), extractor)
@@ -321,7 +374,7 @@ def test_samples_of_one_class_are_as_far_off_as_the_others_are_common(folder: Pa
     assert scores["class_distance"]["extractor_digest"] == extractor.record["digest"]
 
 
-def test_the_classes_counted_are_those_that_the_whole_classifier_sees(folder: Path, prepared: Prepared) -> None:
+def test_counted_classes_are_the_predictions_of_the_classifier(folder: Path, prepared: Prepared) -> None:
     extractor = Extractor(folder, prepared)
     network = load(extractor.record, prepared.domain, folder)
     with torch.inference_mode():
@@ -330,7 +383,7 @@ def test_the_classes_counted_are_those_that_the_whole_classifier_sees(folder: Pa
     assert counts.tolist() == torch.bincount(seen, minlength=2).tolist()
 
 
-def test_a_classifier_that_is_damaged_is_named(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
+def test_damaged_weights_of_a_classifier_are_named(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "weights.safetensors").write_bytes(b"cut off")
     extractor = Extractor(tmp_path, prepared)
@@ -338,9 +391,7 @@ def test_a_classifier_that_is_damaged_is_named(folder: Path, prepared: Prepared,
         compare(extractor.stored("test"), extractor)
 
 
-def test_the_stage_gives_the_same_digest_again(
-    folder: Path, config: Config, prepared: Prepared, tmp_path: Path
-) -> None:
+def test_the_stage_gives_the_same_bytes_again(folder: Path, config: Config, prepared: Prepared, tmp_path: Path) -> None:
     scratch = config.paths.model_copy(update={"scratch": str(tmp_path / "scratch")})
     (tmp_path / "again").mkdir()
     feature_stage.make_and_save(config.model_copy(update={"paths": scratch}), prepared, tmp_path / "again")
@@ -354,13 +405,15 @@ def test_other_weights_than_the_record_names_are_refused(folder: Path, prepared:
         load(record | {"digest": "0123456789abcdef"}, prepared.domain, folder)
 
 
-def test_vectors_have_no_extractor(config: Config, make_domain: Callable[..., Domain], tmp_path: Path) -> None:
+def test_tables_are_compared_in_their_values(
+    config: Config, make_domain: Callable[..., Domain], tmp_path: Path
+) -> None:
     generator = np.random.default_rng(0)
     domain = make_domain(2, levels=16)
     values = {split: domain.to_values(generator.integers(0, 16, (30, 2))) for split in SPLITS}
     labels = {split: np.zeros(30, dtype=np.uint8) for split in SPLITS}
-    write(Raw(domain=dataclasses.replace(domain, labels=("one",)), values=values, labels=labels, expected={}), tmp_path)
-    with pytest.raises(UserError, match="an extractor needs images, small has vectors"):
+    write(from_arrays(dataclasses.replace(domain, labels=("one",)), values, labels, expected={}), tmp_path)
+    with pytest.raises(UserError, match="this extractor takes data of kind image, small is table"):
         feature_stage.make_and_save(config, Prepared(tmp_path), tmp_path)
     save_identity(tmp_path, Prepared(tmp_path))
     extractor = Extractor(tmp_path, Prepared(tmp_path))
@@ -374,5 +427,5 @@ def test_vectors_have_no_extractor(config: Config, make_domain: Callable[..., Do
 
 
 def test_a_folder_without_features_is_named(prepared: Prepared, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no features in .*features\.py data="):
+    with pytest.raises(UserError, match=r"no features in .*run `lookalike features data=small` first"):
         Extractor(tmp_path, prepared)

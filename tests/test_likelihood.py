@@ -1,4 +1,4 @@
-"""Units, dequantization, discretized logistics, noise by row, and the families' likelihoods: against closed forms."""
+"""Tests of units, dequantization, logistics and likelihoods against closed forms."""
 
 import math
 from collections.abc import Callable
@@ -8,19 +8,21 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pytest
 import torch
-from likelihood_helpers import EXTREME, ORDINARY, all_points, mixture
 from scipy.stats import chisquare
 from torch import Tensor, nn
 
-from lookalike.core.config import Config
-from lookalike.core.domain import Domain
-from lookalike.core.likelihood import LogisticMixture, WorkingUnits, bits_per_dimension, log_mean_exp, row_noise
-from lookalike.models.build import build
-from lookalike.models.flow_matching import divergence
-from lookalike.models.independent import Independent
-from lookalike.models.vae import StandardPrior
-from lookalike.networks.histogram import kernel
-from lookalike.networks.ode import integrate
+from likelihood_helpers import EXTREME, ORDINARY, all_points, mixture
+from lookalike.distributions.histogram import kernel
+from lookalike.distributions.logistics import LogisticMixture
+from lookalike.domain.domain import Domain
+from lookalike.domain.grid import bits_per_dimension, log_mean_exp, row_noise
+from lookalike.domain.units import WorkingUnits
+from lookalike.families.build import build
+from lookalike.families.flow_matching import divergence
+from lookalike.families.independent import Independent
+from lookalike.families.vae import StandardPrior
+from lookalike.paths.ode import integrate
+from lookalike.workspace.configuration import Config
 
 jacobian_of: Callable[..., Tensor] = torch.autograd.functional.jacobian
 Distribution = Literal["normal", "uniform", "sign"]
@@ -174,7 +176,7 @@ def test_noise_depends_on_the_row_and_the_seed_alone(distribution: Distribution,
 
 @pytest.mark.parametrize("distribution", ["normal", "uniform"])
 def test_more_noise_for_a_row_begins_with_what_less_noise_was(distribution: Distribution) -> None:
-    """So bounds of K and of 2K samples share their first K, and tighten in step."""
+    """Bounds of K and of 2K samples share their first K, and tighten in step."""
     x = torch.arange(12).view(4, 3)
     longer = row_noise(x, (50, 2), distribution=distribution, seed=0)
     assert torch.equal(row_noise(x, (20, 2), distribution=distribution, seed=0), longer[:, :20])
@@ -209,10 +211,10 @@ def test_log_mean_exp_is_what_its_name_says() -> None:
 
 @pytest.fixture(scope="module")
 def vae(small_config: Callable[..., Config], make_domain: Callable[..., Domain]) -> Any:
-    """A VAE of vectors with a one-dimensional code, trained for a moment: its encoder is near the posterior only."""
+    """Return a VAE of rows with a one-dimensional code, trained briefly: its encoder is only near the posterior."""
     domain = make_domain(2, levels=16)
     section = small_config("vae").model
-    model = build(section | {"vector": section["vector"] | {"latent": 1}}, domain, seed=0)
+    model = build(section | {"latent": 1}, domain, seed=0)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(150):
         middle = torch.randint(2, 14, (128, 1))
@@ -224,7 +226,7 @@ def vae(small_config: Callable[..., Config], make_domain: Callable[..., Domain])
 
 
 def marginal(model: Any, x: Tensor) -> Tensor:
-    """log ∫ p(x | z) N(z; 0, 1) dz `[N]` on a fine grid of z."""
+    """Return log ∫ p(x | z) N(z; 0, 1) dz `[N]` on a fine grid of z."""
     z = torch.linspace(-8, 8, 1601)[:, None]
     log_prior = -0.5 * z[:, 0].double() ** 2 - 0.5 * math.log(2 * math.pi) + math.log(16 / 1600)
     rows = []
@@ -237,7 +239,7 @@ def marginal(model: Any, x: Tensor) -> Tensor:
 @torch.no_grad()
 def test_the_importance_weighted_bound_tightens_to_the_marginal_likelihood(vae: Any) -> None:
     x = torch.cartesian_prod(torch.arange(16), torch.arange(16))
-    x = x[(x[:, 0] - x[:, 1]).abs() <= 3]  # where the data are: the encoder knows no other place
+    x = x[(x[:, 0] - x[:, 1]).abs() <= 3]  # where the data are: the encoder has learned no other place
     truth = marginal(vae, x)
     bounds = {k: vae.log_likelihood(x, importance_samples=k) for k in (1, 5, 50, 1000, 2000)}
 
@@ -248,7 +250,7 @@ def test_the_importance_weighted_bound_tightens_to_the_marginal_likelihood(vae: 
         loosened, error = mean_and_error(bounds[fewer] - bounds[more])
         assert loosened < 3 * error
     one, many = ((bounds[k] - truth).abs().mean() for k in (1, 2000))
-    assert one > 10 * many, "else the encoder is exact and nothing was tested"
+    assert one > 10 * many, "otherwise the encoder is exact and nothing is tested"
     # The weights' mean is unbiased; the difference of its two halves says how far from the truth it may be.
     ratio, half = ((bounds[k] - truth).exp() for k in (2000, 1000))
     deviation = (half - ratio).abs()
@@ -271,13 +273,13 @@ def test_the_bound_of_one_sample_is_on_average_the_training_loss(vae: Any) -> No
 
 
 class LinearEncoder(nn.Module):
-    """q(z | y), the posterior of a linear decoder but for what is added to its mean and log standard deviation."""
+    """q(z | y): the posterior of a linear decoder, with something added to its mean and its log standard deviation."""
 
     def __init__(self, decoder: "LinearDecoder", *, shift: float, wider: float) -> None:
         super().__init__()
         self.decoder, self.shift, self.wider = decoder, shift, wider
 
-    def forward(self, y: Tensor) -> Tensor:
+    def forward(self, y: Tensor, one_hot: Tensor | None = None) -> Tensor:
         w, s = self.decoder.weight, self.decoder.deviation
         # Columns of w are orthogonal, so the posterior's covariance is diagonal.
         variance = 1 / (1 + (w**2).sum(0) / s**2)
@@ -309,7 +311,7 @@ def normal_log_density(y: Tensor, mean: Tensor, deviation: float) -> Tensor:
 
 
 def linear(small_model: Callable[..., Any], domain: Domain, *, shift: float, wider: float) -> tuple[Any, Tensor]:
-    """A linear VAE of four dimensions and two codes, and log p of every point `[N]` of `points(domain)`."""
+    """Return a linear VAE of four dimensions and two codes, and log p of the points `[N]` of `points(domain)`."""
     model = small_model("vae", domain)
     model.latent, model.prior = 2, StandardPrior(2)
     model.decoder = LinearDecoder(model.units, dimensions=4, latent=2)
@@ -360,7 +362,7 @@ def test_the_bound_of_a_linear_vae_is_off_by_the_divergence_from_the_true_poster
 
 
 class Known(NamedTuple):
-    """What is known of x when y_t is seen, if x was N(m, s²) before: a ratio of normal densities."""
+    """The posterior of x given y_t with the prior N(m, s²): a ratio of normal densities."""
 
     m: float
     s: float
@@ -374,7 +376,7 @@ class Known(NamedTuple):
         return self.m + gain * (self.y - t * self.m)
 
     def grid_log_prob(self, x: Tensor) -> Tensor:
-        """Bayes' rule over the whole grid, which is taken for a sample of N(m, s²)."""
+        """Return Bayes' rule over the whole grid, as if it were a sample of N(m, s²)."""
         every = torch.arange(self.units.levels).view(-1, *[1] * self.y.ndim).expand(-1, *self.y.shape)
         t = self.t.view(-1, *[1] * (self.y.ndim - 1))
         centres = self.units(every.flatten(0, 1)).view(every.shape)
@@ -385,14 +387,14 @@ class Known(NamedTuple):
 
 
 class Flat(Known):
-    """The same, but for the last step, which gives every grid point the same chance."""
+    """The same, except that the last step gives every grid point the same chance."""
 
     def grid_log_prob(self, x: Tensor) -> Tensor:
         return Known(0.0, 1e6, self.y, self.t, self.units).grid_log_prob(x)
 
 
 class Exact(nn.Module):
-    """A denoiser that nothing need be learned for."""
+    """The exact denoiser of these data."""
 
     def __init__(self, units: WorkingUnits, m: float, s: float, posterior: type[Known] = Known) -> None:
         super().__init__()
@@ -413,7 +415,7 @@ def flow(small_model: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def log_weight(model: Any, x: Tensor, eps: Tensor) -> Tensor:
-    """log p(y) + log P(x | y) - log q(y | x) `[N]`, float64, at the end of the path, for the model's N(m, s²)."""
+    """Return log p(y) + log P(x | y) - log q(y | x) `[N]`, float64, at the end of the path, for N(m, s²)."""
     end, m, s = model.path.end, model.denoise.m, model.denoise.s
     y = end * model.units(x) + (1 - end) * eps
     normal: Any = torch.distributions.Normal
@@ -445,11 +447,11 @@ def test_the_likelihood_of_a_flow_to_a_normal_distribution_is_the_closed_form(
 def test_many_dequantizations_give_the_mass_of_the_cell(
     make_domain: Callable[..., Domain], flow: Callable[..., Any]
 ) -> None:
-    """What a grid point owns is ∫ p(y) P(x | y) dy, whatever decides between grid points at the path's end."""
-    model = flow(make_domain(1, levels=12), 0.3, 0.5, Flat)
+    """A grid point owns ∫ p(y) P(x | y) dy, whatever decides between grid points at the path's end."""
+    model = flow(make_domain(1, levels=12), -0.1, 0.35, Flat)
     x, end = torch.arange(12)[:, None], model.path.end
     y = torch.linspace(-4, 4, 4001)[:, None]
-    density: Any = torch.distributions.Normal(end * 0.3, math.hypot(end * 0.5, 1 - end))
+    density: Any = torch.distributions.Normal(-end * 0.1, math.hypot(end * 0.35, 1 - end))
     decoded = [model.denoise(y, torch.full((len(y),), end)).grid_log_prob(k.expand(len(y), 1)) for k in x]
     mass = (density.log_prob(y) + torch.stack(decoded)).double().exp().sum(dim=(1, 2)) * 8 / 4000
     assert mass.sum().item() == pytest.approx(1, abs=1e-4)
@@ -463,7 +465,7 @@ def test_many_dequantizations_give_the_mass_of_the_cell(
     one, many = estimate(1), estimate(200)
     torch.testing.assert_close(many, mass, atol=0, rtol=0.15)
     assert many.sum().item() == pytest.approx(1, abs=0.02)
-    assert (one - mass).abs().sum() > 5 * (many - mass).abs().sum(), "else one would be enough"
+    assert (one - mass).abs().sum() > 5 * (many - mass).abs().sum(), "otherwise one would be enough"
 
 
 @pytest.mark.parametrize(
@@ -500,7 +502,7 @@ def test_an_adaptive_solver_agrees_with_a_fine_fixed_one(
 def test_the_likelihood_is_the_determinant_of_the_map_to_noise(
     shape: tuple[int, ...], make_domain: Callable[..., Domain], small_model: Callable[..., Any]
 ) -> None:
-    """For the family's own network: log p(y_1) = log N(y_0(y_1)) + log |∂y_0 / ∂y_1|, by differentiating the solver."""
+    """log p(y_1) = log N(y_0(y_1)) + log |∂y_0 / ∂y_1| for the family's own network, by differentiating the solver."""
     domain = make_domain(*shape, levels=16)
     model = small_model("flow_matching", domain).eval()
     x = torch.randint(0, 16, (3, *shape), generator=torch.Generator().manual_seed(0))
@@ -540,14 +542,14 @@ def test_the_trace_is_exact_and_all_signs_together_estimate_it_exactly(shape: tu
     every = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * dimensions).view(1, -1, *shape).expand(5, -1, *shape)
     torch.testing.assert_close(divergence(v, y, every), trace, atol=1e-5, rtol=1e-5)
     one = divergence(v, y, every[:, :1])
-    assert not torch.allclose(one, trace, atol=1e-2), "one sign does not know the trace of a full matrix"
+    assert not torch.allclose(one, trace, atol=1e-2), "one sign is not enough for the trace of a full matrix"
 
 
 # The smoothed histogram.
 
 
 def leave_one_out(column: list[int], *, levels: int, bandwidth: float, uniform: float) -> float:
-    """Σ_i log p_{-i}(x_i), p_{-i} made of all the others, one at a time."""
+    """Return Σ_i log p_{-i}(x_i), where p_{-i} is made of all the others, one at a time."""
 
     def kernel(k: int, centre: int) -> float:
         if bandwidth == 0:
@@ -571,7 +573,7 @@ def test_the_histogram_chooses_the_bandwidth_that_leave_one_out_by_hand_chooses(
     x = np.stack([generator.integers(0, 20, 40), generator.normal(10, 2, 40).round().clip(0, 19),
                   np.where(generator.random(40) < 0.5, 3, 15)], axis=1).astype(np.int64)  # fmt: skip
     bandwidths = [0.0, 0.5, 1.0, 3.0]
-    model = Independent(domain=domain, image=bandwidths, vector=bandwidths, uniform=0.01)
+    model = Independent(domain=domain, bandwidths=bandwidths, uniform=0.01)
     model.fit(torch.from_numpy(x))
     chosen = []
     for d in range(3):
@@ -580,7 +582,7 @@ def test_the_histogram_chooses_the_bandwidth_that_leave_one_out_by_hand_chooses(
         counts = torch.bincount(torch.from_numpy(x[:, d]), minlength=20).double()
         smooth = 0.01 / 20 + 0.99 * (kernel(20, best) @ counts) / 40
         torch.testing.assert_close(model.log_probs[d].double().exp(), smooth, atol=1e-6, rtol=1e-5)
-    assert len(set(chosen)) > 1, "the columns were to differ"
+    assert len(set(chosen)) > 1, "the columns have to differ"
 
 
 def test_smoothing_beats_the_bare_histogram_on_unseen_heights(make_domain: Callable[..., Domain]) -> None:
@@ -589,7 +591,7 @@ def test_smoothing_beats_the_bare_histogram_on_unseen_heights(make_domain: Calla
     domain = make_domain(1, levels=1120)
 
     def bits(bandwidths: list[float]) -> float:
-        model = Independent(domain=domain, image=bandwidths, vector=bandwidths, uniform=1e-3)
+        model = Independent(domain=domain, bandwidths=bandwidths, uniform=1e-3)
         model.fit(heights[:600])
         return bits_per_dimension(model.log_likelihood(heights[600:]), domain).mean().item()
 
@@ -601,7 +603,7 @@ def test_smoothing_beats_the_bare_histogram_on_unseen_heights(make_domain: Calla
 
 def test_the_histogram_is_a_distribution(make_domain: Callable[..., Domain]) -> None:
     domain = make_domain(2, levels=12)
-    model = Independent(domain=domain, image=[0.0, 2.0], vector=[0.0, 2.0], uniform=0.01)
+    model = Independent(domain=domain, bandwidths=[0.0, 2.0], uniform=0.01)
     model.fit(torch.randint(0, 12, (30, 2), generator=torch.Generator().manual_seed(0)))
     every = torch.cartesian_prod(torch.arange(12), torch.arange(12))
     assert model.log_likelihood(every).exp().sum().item() == pytest.approx(1, abs=1e-6)

@@ -1,4 +1,4 @@
-"""Distances against closed forms and other libraries; their errors against what repeated draws do."""
+"""Tests of distances against closed forms and other libraries, and of their errors against repeated draws."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,11 +8,11 @@ import pytest
 import scipy.linalg
 from numpy.typing import NDArray
 
-from lookalike.core.errors import UserError
 from lookalike.metrics import Score
 from lookalike.metrics.classes import class_distance, class_gap, differences, differences_error
 from lookalike.metrics.frechet import Moments, frechet, frechet_distance
 from lookalike.metrics.marginal import kolmogorov_smirnov, wasserstein_1
+from lookalike.workspace.errors import UserError
 
 Floats = NDArray[np.float64]
 

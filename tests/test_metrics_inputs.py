@@ -1,4 +1,4 @@
-"""Bad input: every metric of two sets refuses it, or gives an answer that is stated here."""
+"""Tests of bad input to metrics: every metric refuses it, or gives an answer that is stated here."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.core.errors import UserError
 from lookalike.metrics.authenticity import authenticity
 from lookalike.metrics.classifier import classifier_test
 from lookalike.metrics.copying import data_copying
@@ -16,6 +15,7 @@ from lookalike.metrics.frechet import frechet, frechet_distance, frechet_distanc
 from lookalike.metrics.kernel import kernel_distance
 from lookalike.metrics.sliced import sliced_wasserstein
 from lookalike.metrics.support import support
+from lookalike.workspace.errors import UserError
 
 METRICS: list[Callable[[NDArray[Any], NDArray[Any]], Any]] = [
     frechet_distances,

@@ -1,4 +1,4 @@
-"""Is it new: authenticity, data copying, duplicates, against definitions and on copies made for the purpose."""
+"""Tests of authenticity, data copying and duplicates against definitions and on deliberate copies."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from lookalike.core.errors import UserError
 from lookalike.metrics.authenticity import authenticity
 from lookalike.metrics.confidence import classifier_confidence
 from lookalike.metrics.copying import data_copying, ranked
 from lookalike.metrics.duplicates import copies, duplicates
 from lookalike.metrics.neighbours import apart
+from lookalike.workspace.errors import UserError
 
 
 def draw(seed: int, rows: int, dimension: int = 3) -> NDArray[np.float64]:

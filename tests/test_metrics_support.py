@@ -1,4 +1,4 @@
-"""Neighbours, and the fidelity and diversity read from them, against definitions, `prdc` and repeated draws."""
+"""Tests of neighbours, precision, recall, density and coverage against definitions, `prdc` and repeated draws."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Are two sets of one distribution: tests against definitions, other libraries, closed forms and repeated draws."""
+"""Tests of two-sample metrics against definitions, other libraries, closed forms and repeated draws."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from lookalike.core.errors import UserError
 from lookalike.metrics import ScoredTest
 from lookalike.metrics.classifier import classifier_test
 from lookalike.metrics.energy import energy_distance
 from lookalike.metrics.kernel import kernel_distance
 from lookalike.metrics.marginal import wasserstein_1
 from lookalike.metrics.sliced import directions, sliced_wasserstein
+from lookalike.workspace.errors import UserError
 
 Floats = NDArray[np.float64]
 Metric = Callable[[NDArray[Any], NDArray[Any]], ScoredTest]

@@ -1,4 +1,4 @@
-"""What people see of sweeps, runs and models: MLflow's own pages, opened in Chromium by the script of the pictures."""
+"""Tests of MLflow's pages of sweeps, runs and models, opened in Chromium by `docs/scripts/mlflow_ui.py`."""
 
 import os
 import shutil
@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image
+
+from lookalike.workspace.errors import UserError
 from server_helpers import Server
 from server_helpers import environment as variables
-
-from lookalike.core.errors import UserError
 
 pytest.importorskip("playwright", reason="no playwright here: `pip install playwright` brings it")
 
@@ -40,10 +40,10 @@ def server(
     try:
         env = environment(checkout) | {"MLFLOW_TRACKING_URI": server.uri}
         grid = ["model=vae", "optimizer.lr=1e-3,3e-3,1e30", "seed=0,1", "sweep.name=seen"]
-        done = run(checkout, "python", "pipelines/sweep.py", "-m", "data=heights", "budget=smoke", *grid, env=env)
+        done = run(checkout, "python", "-m", "lookalike", "sweep", "-m", "data=heights", "budget=smoke", *grid, env=env)
         assert done.returncode == 1, done.stdout + done.stderr
         assert "trials: 2 failed, 4 finished" in done.stdout
-        done = run(checkout, "python", "pipelines/register.py", "heights", env=env)
+        done = run(checkout, "python", "-m", "lookalike", "register", "heights", env=env)
         assert done.returncode == 0, done.stdout + done.stderr
         yield server
     finally:
@@ -52,7 +52,7 @@ def server(
 
 @pytest.fixture(scope="module")
 def window(server: Server) -> Iterator[Window]:
-    """A browser of which nothing but the server was asked for anything."""
+    """A browser; no host but the server receives a request."""
     before = dict(os.environ)  # MLflow sets variables itself
     os.environ.update(variables())
     try:
@@ -65,7 +65,7 @@ def window(server: Server) -> Iterator[Window]:
 
 
 def check_picture(window: Window, path: Path) -> None:
-    """The window's picture is small, and more than an empty page."""
+    """Check that the picture of the window is small and not empty."""
     window.save(path)
     assert 10_000 < path.stat().st_size < 150_000
     with Image.open(path) as image:
@@ -107,7 +107,7 @@ def test_a_sweep_unfolds_into_its_trials_with_their_states(window: Window, tmp_p
 def test_trials_are_compared_along_what_they_differ_in(window: Window, tmp_path: Path) -> None:
     assert window.compare("seen") == ["optimizer.lr", "seed", "objective/bits_per_dim"]
     check_picture(window, tmp_path / "compare.png")
-    # A line a trial is drawn between the axes, in colours that nothing else there has.
+    # One line per trial is drawn between the axes, in colours that nothing else there has.
     places = [box["x"] for axis in window.page.locator(".parcoords .axis").all() if (box := axis.bounding_box())]
     with Image.open(tmp_path / "compare.png") as image:
         between = np.asarray(image.convert("HSV"))[240:540, int(min(places)) : int(max(places)), 1]
@@ -134,10 +134,10 @@ def test_the_champion_is_among_the_versions_and_its_run_has_pictures(window: Win
     check_picture(window, tmp_path / "samples.png")
 
 
-def test_what_is_not_there_is_said(window: Window) -> None:
+def test_a_missing_sweep_model_or_server_is_an_error(window: Window) -> None:
     with pytest.raises(UserError, match="has 0 runs of a sweep nothing"):
         window.tree("nothing")
-    with pytest.raises(UserError, match=r"has no champion of a model lookalike-mnist: run pipelines/register\.py"):
+    with pytest.raises(UserError, match=r"has no champion of a model lookalike-mnist: run `lookalike register`"):
         window.model("lookalike-mnist")
     with pytest.raises(UserError, match=r"^http://127.0.0.1:9 can't be reached \(Connection refused\)$"):
         Window(uri="http://127.0.0.1:9")

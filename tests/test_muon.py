@@ -1,4 +1,4 @@
-"""Orthogonal steps: what they are, which weights take them, and that the others are AdamW's to the last bit."""
+"""Tests of Muon: orthogonal steps, which weights take them, and that AdamW updates the others unchanged."""
 
 import math
 from typing import Any
@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lookalike.core.config import Optimizer
-from lookalike.muon import MOMENTUM, Muon, is_hidden_kernel, orthogonalized
-from lookalike.training import groups, operations_per_step
+from lookalike.networks.blocks import kernels_between_equals
+from lookalike.training.budget import operations_per_step
+from lookalike.training.optimizer import MOMENTUM, Muon, groups, orthogonalized
+from lookalike.workspace.configuration import Optimizer
 
-SETTINGS = Optimizer(lr=0.01, weight_decay=0.1, warmup=0.1, clip=1.0, average=0.0, momentum=0.9, muon=2.0)
+SETTINGS = Optimizer(lr=0.01, weight_decay=0.1, warmup=0.1, clip=1.0, ema_horizon=0.0, beta1=0.9, muon=2.0)
 
 
 class Net(nn.Module):
@@ -23,6 +24,9 @@ class Net(nn.Module):
             nn.Conv2d(1, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 8, 3, padding=1), nn.SiLU(),
             nn.Conv2d(8, 8, 1), nn.SiLU(), nn.Conv2d(8, 1, 3, padding=1),
         )  # fmt: skip
+
+    def muon_weights(self) -> list[nn.Parameter]:
+        return kernels_between_equals(self)
 
     def losses(self, x: Tensor) -> dict[str, Tensor]:
         return {"loss": (self.layers(x) - x.flip(-1)).square().mean()}
@@ -56,8 +60,8 @@ def test_a_step_has_the_singular_vectors_of_the_momentum_and_values_near_one(sha
     assert values.max() < 1.3
 
 
-class Told(nn.Module):
-    """A model that says which of its weights are turned: a matrix and a stack of such."""
+class Choosing(nn.Module):
+    """A model that names its weights with orthogonal steps: a matrix and a stack of matrices."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,19 +69,19 @@ class Told(nn.Module):
         self.stack: Any = nn.Parameter(torch.randn(3, 12, 5))
         self.conv = nn.Conv2d(4, 4, 3)
 
-    def kernels(self) -> list[nn.Parameter]:
+    def muon_weights(self) -> list[nn.Parameter]:
         return [self.first.weight, self.stack]
 
 
-def test_a_model_may_choose_what_is_turned() -> None:
-    model = Told()
+def test_a_model_chooses_the_weights_with_orthogonal_steps() -> None:
+    model = Choosing()
     stretched = [group for group in groups(model, SETTINGS) if group["stretch"]]
     assert [{id(p) for p in group["params"]} for group in stretched] == [{id(model.first.weight), id(model.stack)}]
     assert not [g for g in groups(model, SETTINGS.model_copy(update={"muon": 0.0})) if g["stretch"]]
 
 
 def test_every_matrix_of_a_stack_takes_its_own_step() -> None:
-    together, alone = Told(), [nn.Parameter(torch.randn(12, 5)) for _ in range(3)]
+    together, alone = Choosing(), [nn.Parameter(torch.randn(12, 5)) for _ in range(3)]
     with torch.no_grad():
         for part, own in zip(together.stack, alone, strict=True):
             own.copy_(part)
@@ -95,8 +99,8 @@ def test_every_matrix_of_a_stack_takes_its_own_step() -> None:
 
 def test_hidden_kernels_alone_take_orthogonal_steps() -> None:
     net = make()
-    hidden = [name for name, weight in net.named_parameters() if is_hidden_kernel(weight)]
-    assert hidden == ["layers.2.weight"]
+    (hidden,) = kernels_between_equals(net)
+    assert hidden is net.layers[2].weight
     stretched = [group for group in groups(net, SETTINGS) if group["stretch"]]
     assert [len(group["params"]) for group in stretched] == [1]
     assert stretched[0]["stretch"] == 2.0

@@ -1,4 +1,4 @@
-"""Networks keep shapes of any size, see all of their input; solvers solve an equation with a known solution."""
+"""Tests of networks and solvers: any shape works, all input is used, a known equation is solved."""
 
 import math
 import typing
@@ -9,12 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lookalike.core.errors import UserError
+from lookalike.domain.domain import Domain
+from lookalike.networks.blocks import halvings
 from lookalike.networks.conv import Decoder, Encoder, as_pixels
 from lookalike.networks.embeddings import FourierTime
 from lookalike.networks.mlp import MLP, TimeMLP
-from lookalike.networks.ode import FIXED, Solver, check_solver, integrate
+from lookalike.networks.pixels import has_ink
 from lookalike.networks.unet import UNet
+from lookalike.paths.ode import FIXED, Solver, check_solver, integrate
+from lookalike.workspace.errors import UserError
 
 SHAPES = [(1, 6, 6), (1, 5, 7), (3, 7, 4), (2, 1, 9)]
 SOLVERS = typing.get_args(Solver)
@@ -22,9 +25,9 @@ ADAPTIVE = [solver for solver in SOLVERS if solver not in FIXED]
 CPU = torch.device("cpu")
 
 
-def unet(shape: tuple[int, int, int], *, out_channels: int = 2) -> UNet:
+def unet(shape: tuple[int, int, int], *, out_channels: int = 2, widths: tuple[int, ...] = (16, 24)) -> UNet:
     torch.manual_seed(0)
-    return UNet(shape=shape, out_channels=out_channels, widths=[16, 24], depth=1, hidden=16).eval()
+    return UNet(shape=shape, out_channels=out_channels, widths=list(widths), depth=1, hidden=16).eval()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -76,6 +79,31 @@ def test_an_encoder_reads_all_pixels_and_a_decoder_writes_all(shape: tuple[int, 
         assert torch.autograd.grad(pixel, z, retain_graph=True)[0].abs().sum() > 0
 
 
+@pytest.mark.parametrize("widths", [(8,), (8, 16), (8, 16, 16), (8, 8, 8, 8, 8)])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 13, 17), (1, 1, 1)])
+def test_networks_of_images_have_any_number_of_resolutions(
+    shape: tuple[int, int, int], widths: tuple[int, ...]
+) -> None:
+    sizes = halvings(*shape[1:], len(widths))
+    assert sizes[-1] == (-(-shape[1] // 2 ** len(widths)), -(-shape[2] // 2 ** len(widths)))
+    x = torch.randn(2, *shape)
+    assert unet(shape, widths=widths)(x, torch.rand(2)).shape == (2, 2, *shape[1:])
+    code = Encoder(shape=shape, widths=list(widths), depth=1, features=6)(x)
+    assert code.shape == (2, 6)
+    blocks = Decoder(features=6, shape=shape, outputs=12, widths=list(widths), depth=1)(code)
+    assert blocks.shape == (2, 12, *sizes[0])
+    assert as_pixels(blocks, *shape[1:]).shape == (2, 3, *shape[1:])
+
+
+@pytest.mark.parametrize(("setting", "at_ends", "ink"), [
+    (True, 0.0, True), (False, 0.9, False), (None, 0.05, False), (None, 0.1, True), (None, 0.9, True),
+])  # fmt: skip
+def test_ink_is_what_the_setting_says_or_else_learned_from_the_ends_of_the_grid(
+    setting: bool | None, at_ends: float, ink: bool, make_domain: Callable[..., Domain]
+) -> None:
+    assert has_ink(make_domain(1, 4, 4, levels=8, at_ends=at_ends), setting) is ink
+
+
 def test_a_perceptron_is_linear_layers_with_silu_between() -> None:
     torch.manual_seed(0)
     network = MLP(inputs=3, hidden=[8, 5], outputs=2)
@@ -87,9 +115,9 @@ def test_a_perceptron_is_linear_layers_with_silu_between() -> None:
     torch.testing.assert_close(network(x), h)
 
 
-def test_a_function_of_vectors_changes_with_the_vector_and_the_time() -> None:
+def test_a_function_of_rows_changes_with_the_row_and_the_time() -> None:
     torch.manual_seed(0)
-    network = TimeMLP(dimensions=3, outputs=7, hidden=[8, 8])
+    network = TimeMLP(inputs=3, outputs=7, hidden=[8, 8])
     y = torch.randn(1, 3).expand(50, -1)
     out = network(y, torch.linspace(0, 1, 50))
     assert out.shape == (50, 7)
@@ -98,7 +126,7 @@ def test_a_function_of_vectors_changes_with_the_vector_and_the_time() -> None:
     assert (jacobian != 0).all()
 
 
-def test_times_of_the_unit_interval_have_embeddings_of_their_own() -> None:
+def test_different_times_have_different_embeddings() -> None:
     torch.manual_seed(0)
     embed = FourierTime(width=16)
     times = torch.linspace(0, 1, 201)
@@ -108,7 +136,7 @@ def test_times_of_the_unit_interval_have_embeddings_of_their_own() -> None:
 
 
 def solve(solver: str, *, steps: int | None, tolerance: float | None, reverse: bool) -> float:
-    """The relative error in y' = (1 + t) y, whose solution is y(0) exp(t + t² / 2)."""
+    """Return the relative error in y' = (1 + t) y, whose solution is y(0) exp(t + t² / 2)."""
     start = torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=torch.float64)
     growth = math.exp(-1.5 if reverse else 1.5)
     end = integrate(
@@ -141,8 +169,8 @@ def test_an_adaptive_solver_keeps_to_its_tolerance(solver: str, reverse: bool) -
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize("solver", [*FIXED, *ADAPTIVE])
-def test_a_field_is_asked_for_times_between_0_and_1_only(solver: str, reverse: bool) -> None:
-    """It was trained for no other."""
+def test_a_field_is_evaluated_between_the_times_0_and_1_only(solver: str, reverse: bool) -> None:
+    """Networks are trained for no other times."""
     times = []
 
     def field(t: Tensor, y: Tensor) -> Tensor:

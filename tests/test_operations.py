@@ -1,34 +1,34 @@
-"""Operations: as many as torch's own counter finds, without the compiler that it imports. Threads of what computes."""
+"""Tests of counted operations against torch's own counter, and of the number of threads."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import shrunk
 from torch.utils.flop_counter import FlopCounterMode
 
-from lookalike.core.config import Config, choices
-from lookalike.core.domain import Domain
-from lookalike.models import Fitted
-from lookalike.models.build import build
-from lookalike.muon import Muon
-from lookalike.operations import Operations
-from lookalike.training import groups
+from conftest import shrunk
+from lookalike.domain.domain import Domain
+from lookalike.families.build import build, for_domain
+from lookalike.training.operations import Operations
+from lookalike.training.optimizer import Muon, groups
+from lookalike.workspace.configuration import Config, choices
 
 
 @pytest.mark.parametrize("family", choices("model"))
-@pytest.mark.parametrize("shape", [(1, 6, 6), (3,)], ids=["image", "vector"])
-def test_a_family_s_operations_are_those_of_torch_s_own_counter(
+@pytest.mark.parametrize("shape", [(1, 6, 6), (3,)], ids=["image", "table"])
+def test_counted_operations_of_a_family_are_those_of_torch_s_counter(
     family: str, shape: tuple[int, ...], small_config: Callable[..., Config], make_domain: Callable[..., Domain]
 ) -> None:
-    config, domain = small_config(family), make_domain(*shape, levels=16)
+    domain = make_domain(*shape, levels=16)
+    config = for_domain(small_config(family), domain)
     model = build(config.model, domain, seed=0)
     x = torch.randint(0, 16, (40, *shape))
-    if isinstance(model, Fitted):
+    if model.is_fitted:
         model.fit(x)
-    elif hasattr(model, "start"):
+    else:
         model.start(x)
 
     def step() -> None:
@@ -44,7 +44,7 @@ def test_a_family_s_operations_are_those_of_torch_s_own_counter(
         with torch.no_grad():
             model.log_likelihood(x[:2], **cheap)
 
-    works = [] if isinstance(model, Fitted) else [step]
+    works = [] if model.is_fitted else [step]
     works += [score] if model.likelihood_kind is not None else []
     for work in works:
         with FlopCounterMode(display=False) as theirs:
@@ -57,7 +57,7 @@ def test_a_family_s_operations_are_those_of_torch_s_own_counter(
 
 def test_counting_imports_no_compiler() -> None:
     code = (
-        "import sys, torch\nfrom lookalike.operations import Operations\n"
+        "import sys, torch\nfrom lookalike.training.operations import Operations\n"
         "with Operations() as counter:\n    torch.ones(2, 3) @ torch.ones(3, 4)\n"
         "print(counter.total, 'torch._dynamo' in sys.modules)"
     )
@@ -67,11 +67,12 @@ def test_counting_imports_no_compiler() -> None:
 
 def test_linear_algebra_has_the_threads_of_torch() -> None:
     code = (
-        "import numpy, torch, threadpoolctl\nfrom lookalike.models.build import set_threads\nset_threads(1)\n"
-        "import scipy.linalg\n"  # with a library of its own, loaded only now
+        "import numpy, torch, threadpoolctl\nfrom lookalike.workspace.configuration import compose\n"
+        "from lookalike.workspace.threads import set_threads\nset_threads(compose(['trainer.threads=1']).trainer)\n"
+        "import scipy.linalg\n"  # SciPy brings a library of its own, which is loaded only now.
         "found = [lib['num_threads'] for lib in threadpoolctl.threadpool_info()]\n"
         "print(torch.get_num_threads(), len(found) > 2, *set(found))"
     )
-    environment = {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == ["1", "True", "1"]

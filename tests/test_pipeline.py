@@ -1,9 +1,10 @@
-"""The whole pipeline under DVC, small: what it makes, what it runs again after a change, that it repeats."""
+"""Tests of the whole pipeline under DVC on a small budget: outputs, what becomes stale, repeatability."""
 
 import contextlib
 import importlib
 import json
 import subprocess
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,16 +14,13 @@ import numpy as np
 import pytest
 import yaml
 
-from lookalike.core.config import ROOT
-
 pytest_plugins = ["pipeline_fixtures"]
 
 Edited = Callable[..., contextlib.AbstractContextManager[None]]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 DATA, MODELS = ("heights", "mnist"), ("copycat", "vae")
-COMPARED = "compare" in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-needs_compare = pytest.mark.skipif(not COMPARED, reason="dvc.yaml has no compare stage")
+CELL_STAGES = ("train", "sample", "evaluate")
 
 
 @contextlib.contextmanager
@@ -59,17 +57,16 @@ def test_every_declared_output_is_there(smoke: Path, dvc_stages: Callable[[Path]
 
 def test_what_is_small_is_for_git_and_the_rest_is_not(smoke: Path, run: Run) -> None:
     listed = set(run(smoke, "git", "ls-files", "-o", "--exclude-standard").stdout.split())
-    metrics = {f"artifacts/{data}/{model}/evaluate/metrics.json" for data in DATA for model in MODELS}
+    metrics = {f"artifacts/{data}/{model}/0/evaluate/metrics.json" for data in DATA for model in MODELS}
     metrics |= {f"artifacts/{data}/real/metrics.json" for data in DATA} | {"dvc.lock"}
     assert metrics <= listed
-    assert {name.split("/")[0] for name in listed - metrics} <= ({"results"} if COMPARED else set())
+    assert {name.split("/")[0] for name in listed - metrics} == {"results"}
 
 
-@pytest.mark.parametrize("model", [*MODELS, "real"])
-def test_samples_are_on_the_data_s_own_grid(smoke: Path, model: str) -> None:
-    place = "" if model == "real" else "sample"
+@pytest.mark.parametrize("folder", [*(f"{model}/0/sample" for model in MODELS), "real"])
+def test_samples_are_on_the_data_s_own_grid(smoke: Path, folder: str) -> None:
     for data, shape, dtype in (("heights", (1,), np.float64), ("mnist", (1, 28, 28), np.uint8)):
-        with np.load(smoke / "artifacts" / data / model / place / "samples.npz", allow_pickle=False) as file:
+        with np.load(smoke / "artifacts" / data / folder / "samples.npz", allow_pickle=False) as file:
             assert file.files == ["samples"]
             samples = file["samples"]
         assert samples.dtype == dtype
@@ -80,7 +77,7 @@ def test_samples_are_on_the_data_s_own_grid(smoke: Path, model: str) -> None:
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("model", MODELS)
 def test_every_metric_has_a_value_an_error_and_its_protocol(smoke: Path, data: str, model: str) -> None:
-    metrics = json.loads((smoke / "artifacts" / data / model / "evaluate" / "metrics.json").read_text())
+    metrics = json.loads((smoke / "artifacts" / data / model / "0" / "evaluate" / "metrics.json").read_text())
     assert ("bits_per_dim" in metrics) == (model != "copycat")
     assert ("wasserstein_1" if data == "heights" else "frechet_distance") in metrics
     expected = {
@@ -108,28 +105,26 @@ def test_every_metric_has_a_value_an_error_and_its_protocol(smoke: Path, data: s
 def test_copies_are_told_by_their_equals_in_the_training_data(smoke: Path) -> None:
     """Of heights, which repeat to a tenth of an inch, equality says little."""
     for data in DATA:
-        metrics = json.loads((smoke / "artifacts" / data / "copycat" / "evaluate" / "metrics.json").read_text())
+        metrics = json.loads((smoke / "artifacts" / data / "copycat" / "0" / "evaluate" / "metrics.json").read_text())
         assert metrics["training_copies"]["value"] == 1
     real = json.loads((smoke / "artifacts" / "mnist" / "real" / "metrics.json").read_text())
     assert real["training_copies"]["value"] < 0.01
 
 
-@needs_compare
 def test_the_leaderboard_has_a_row_for_every_cell_and_for_real_data(smoke: Path) -> None:
-    board = json.loads((smoke / "results" / "leaderboard.json").read_text())
+    board = json.loads((smoke / "results" / "default" / "leaderboard.json").read_text())
     assert {data: set(rows) for data, rows in board.items()} == {data: {*MODELS, "real"} for data in DATA}
     for data in DATA:
         for model in MODELS:
-            metrics = json.loads((smoke / "artifacts" / data / model / "evaluate" / "metrics.json").read_text())
+            metrics = json.loads((smoke / "artifacts" / data / model / "0" / "evaluate" / "metrics.json").read_text())
             for name in metrics.keys() & board[data][model].keys():
                 assert board[data][model][name]["value"] == metrics[name]["value"]
     for name in ("leaderboard.csv", "leaderboard.md", "report.html"):
-        assert (smoke / "results" / name).stat().st_size > 0
-    cards = {path.name for path in (smoke / "results" / "cards").iterdir()}
+        assert (smoke / "results" / "default" / name).stat().st_size > 0
+    cards = {path.name for path in (smoke / "results" / "default" / "cards").iterdir()}
     assert cards == {f"{data}-{model}.md" for data in DATA for model in MODELS}
 
 
-@pytest.mark.skipif(not (ROOT / "src/lookalike/tracking").is_dir(), reason="there is no tracking")
 def test_mlflow_holds_one_finished_run_a_cell(smoke: Path, run: Run) -> None:
     ask = """
         import json, mlflow
@@ -143,33 +138,34 @@ def test_mlflow_holds_one_finished_run_a_cell(smoke: Path, run: Run) -> None:
     assert sorted(json.loads(done.stdout)) == sorted(expected)
 
 
-# Other training seeds
+# Several seeds
 
 
-def test_repeats_are_made_beside_the_cells_and_told_in_the_leaderboard(repeated: Path) -> None:
-    board = json.loads((repeated / "results" / "leaderboard.json").read_text())["heights"]
-    for model in MODELS:
-        cell = repeated / "artifacts" / "heights" / model
-        own, copied, other = (
-            json.loads((place / "evaluate" / "metrics.json").read_text())
-            for place in (cell, cell / "seeds" / "0", cell / "seeds" / "1")
-        )
-        assert own == copied
-        values = {"0": own["wasserstein_1"]["value"], "1": other["wasserstein_1"]["value"]}
-        assert board[model]["wasserstein_1"]["seeds"] == values
-        assert values["0"] != values["1"]
-    assert ", n = 2" in (repeated / "results" / "leaderboard.md").read_text()
+def test_another_seed_trains_the_models_again_and_not_the_floors(seeds: tuple[Path, set[str]]) -> None:
+    checkout, ran = seeds
+    assert ran == {*(f"{stage}@heights-vae-1" for stage in CELL_STAGES), "compare"}
+    assert changed(checkout) == set()
 
 
-def test_metrics_of_repeats_are_for_git_and_the_rest_is_not(repeated: Path, run: Run) -> None:
-    listed = run(repeated, "git", "ls-files", "-o", "--exclude-standard").stdout.split()
-    assert {name for name in listed if "/seeds/" in name} == {
-        f"artifacts/heights/{model}/seeds/{seed}/evaluate/metrics.json" for model in MODELS for seed in (0, 1)
-    }
+def test_the_leaderboard_shows_the_mean_over_the_seeds(seeds: tuple[Path, set[str]]) -> None:
+    checkout, _ = seeds
+    board = json.loads((checkout / "results" / "default" / "leaderboard.json").read_text())["heights"]
+    values = {}
+    for seed in ("0", "1"):
+        folder = checkout / "artifacts" / "heights" / "vae" / seed
+        assert json.loads((folder / "train" / "model.json").read_text())["configuration"]["seed"] == int(seed)
+        values[seed] = json.loads((folder / "evaluate" / "metrics.json").read_text())["wasserstein_1"]["value"]
+    assert values["0"] != values["1"]
+    assert board["vae"]["wasserstein_1"]["seeds"] == values
+    assert board["vae"]["wasserstein_1"]["mean"] == pytest.approx(sum(values.values()) / 2)
+    assert "seeds" not in board["copycat"]["wasserstein_1"]
+    assert ", n = 2" in (checkout / "results" / "default" / "leaderboard.md").read_text()
 
 
-def test_repeats_are_up_to_date_once_made(repeated: Path) -> None:
-    assert changed(repeated) == set()
+def test_metrics_of_every_seed_are_for_git_and_the_rest_is_not(seeds: tuple[Path, set[str]], run: Run) -> None:
+    listed = run(seeds[0], "git", "ls-files", "-o", "--exclude-standard").stdout.split()
+    vae = {name for name in listed if name.startswith("artifacts/heights/vae/")}
+    assert vae == {f"artifacts/heights/vae/{seed}/evaluate/metrics.json" for seed in (0, 1)}
 
 
 # What it runs again
@@ -184,10 +180,10 @@ def test_a_second_run_runs_nothing(smoke: Path, run: Run) -> None:
 
 
 def cells(stage: str, model: str) -> set[str]:
-    return {f"{stage}@{data}-{model}" for data in DATA}
+    return {f"{stage}@{data}-{model}-0" for data in DATA}
 
 
-LAST = {"compare"} if COMPARED else set()
+LAST = {"compare"}
 
 
 def test_a_key_of_a_model_reruns_that_model_s_cells_and_what_compares_them(smoke: Path, edited: Edited) -> None:
@@ -208,44 +204,41 @@ def test_a_comment_in_a_model_s_file_reruns_nothing(smoke: Path, edited: Edited)
 
 
 @pytest.mark.parametrize(
-    ("file", "spared"),
+    ("file", "stages", "families"),
     [
-        ("src/lookalike/models/vae.py", "copycat"),
-        ("src/lookalike/models/flow_matching.py", "prepare features train sample evaluate real"),  # cards quote it
-        ("src/lookalike/pictures.py", "train"),
-        ("src/lookalike/sampling.py", "train"),
-        ("src/lookalike/metrics/marginal.py", "train sample"),
-        ("src/lookalike/views.py", ""),
-        ("src/lookalike/tracking/__init__.py", ""),
-        ("src/lookalike/report/page.py", "prepare features train sample evaluate real"),
-        ("src/lookalike/report/figures.py", "prepare features train sample evaluate real"),
+        ("families/vae.py", "train sample evaluate compare", "vae"),
+        ("families/copycat.py", "train_floor sample_floor evaluate_floor compare", "copycat"),
+        ("families/flow_matching.py", "compare", ""),  # model cards quote it
+        ("sampling/files.py", "sample sample_floor evaluate evaluate_floor", "vae copycat"),
+        ("metrics/marginal.py", "evaluate evaluate_floor real compare", "vae copycat"),
+        ("tracking/views.py", "", ""),
+        ("report/page.py", "compare", ""),
+        ("readers/idx.py", "prepare", ""),
+        ("sweeps/study.py", "", ""),
     ],
 )
-def test_an_edit_of_code_reruns_only_what_runs_that_code(smoke: Path, file: str, spared: str) -> None:
-    path = smoke / file
-    if not path.is_file():
-        pytest.skip(f"no {file}")
+def test_an_edit_of_code_makes_stale_what_runs_that_code_and_nothing_else(
+    smoke: Path, file: str, stages: str, families: str
+) -> None:
+    path = smoke / "src" / "lookalike" / file
     before = path.read_text()
     path.write_text(before + "\n# An edit.\n")
     try:
         found = changed(smoke)
     finally:
         path.write_text(before)
-    if not spared:
-        assert found == set()
-    else:
-        assert found
-        assert not [stage for stage in found if any(name in stage for name in spared.split())]
+    assert {name.partition("@")[0] for name in found} == set(stages.split())
+    assert {name.split("-")[1] for name in found if "-" in name} == set(families.split())
 
 
 def test_a_picture_drawn_otherwise_does_not_change_the_data_that_models_train_on(
     smoke: Path, run: Run, edited: Edited, tmp_path: Path,
 ) -> None:  # fmt: skip
     overrides = ["data=heights", f"paths.data={smoke / 'data'}", f"paths.artifacts={tmp_path}"]
-    with edited(smoke / "src" / "lookalike" / "pictures.py", "dpi=110", "dpi=50"):
+    with edited(smoke / "src" / "lookalike" / "domain" / "table.py", "dpi=110", "dpi=50"):
         done = run(smoke, "python", str(smoke / "pipelines" / "prepare.py"), *overrides)
     assert done.returncode == 0, done.stderr
-    trained_on = yaml.safe_load((smoke / "dvc.lock").read_text())["stages"]["train@heights-vae"]["deps"]
+    trained_on = yaml.safe_load((smoke / "dvc.lock").read_text())["stages"]["train@heights-vae-0"]["deps"]
     declared = [smoke / dep["path"] for dep in trained_on if dep["path"].startswith("artifacts/")]
     assert declared
     for path in declared:
@@ -261,7 +254,7 @@ def test_dvc_shows_the_metrics_of_every_cell(smoke: Path, run: Run) -> None:
     done = run(smoke, "dvc", "metrics", "show", "--json")
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)[""]["data"]
-    assert set(shown) >= {f"artifacts/{data}/{model}/evaluate/metrics.json" for data in DATA for model in MODELS}
+    assert set(shown) >= {f"artifacts/{data}/{model}/0/evaluate/metrics.json" for data in DATA for model in MODELS}
     assert all("data" in entry for entry in shown.values())
 
 
@@ -274,7 +267,7 @@ def test_dvc_draws_the_loss_curves_of_the_trained_and_is_not_stopped_by_the_untr
     assert done.returncode == 0, done.stdout + done.stderr
     assert "failed" not in done.stderr.lower()
     page = (smoke / ".trace" / "plots" / "index.html").read_text()
-    assert "heights/vae/train/loss_train.csv" in page
+    assert "heights/vae/0/train/loss_train.csv" in page
 
 
 def test_dvc_tells_which_settings_differ(smoke: Path, run: Run, edited: Edited) -> None:
@@ -290,11 +283,12 @@ def test_dvc_tells_which_settings_differ(smoke: Path, run: Run, edited: Edited) 
 
 @pytest.fixture(scope="module")
 def again(new_checkout: Callable[..., Path], smoke: Path, run: Run) -> Path:
-    """Another checkout after the run of one of the smoke run's cells."""
-    checkout = new_checkout("data: [heights]\nmodels: [vae]\nseeds: []\nbudget: smoke\ntrainer: cpu\n", source=smoke)
+    """Another checkout after `lookalike cells` with the smoke run's cells of heights, one after the other."""
+    listed = "data: [heights]\nmodels: [vae]\nfloors: [copycat]\nseeds: [0]\nbudget: smoke\ntrainer: cpu\n"
+    checkout: Path = new_checkout(listed, source=smoke)
     config = checkout / "conf" / "config.yaml"
     config.write_text(config.read_text().replace("tracking: mlflow", "tracking: none"))
-    done = run(checkout, "dvc", "repro", "--glob", "*@heights*")
+    done = run(checkout, sys.executable, "-m", "lookalike", "cells", "--jobs", "1", fresh=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return checkout
 
@@ -303,13 +297,13 @@ def locked(checkout: Path) -> dict[str, Any]:
     stages = yaml.safe_load((checkout / "dvc.lock").read_text())["stages"]
     for stage in stages.values():
         stage["outs"] = [out for out in stage["outs"] if not out["path"].endswith("cost.json")]
-    return {name: stage for name, stage in stages.items() if "heights" in name and not name.endswith("copycat")}
+    return {name: stage for name, stage in stages.items() if "heights" in name}
 
 
-def test_two_checkouts_end_with_the_same_lock_file_but_for_what_it_cost(smoke: Path, again: Path) -> None:
+def test_a_worker_of_several_stages_makes_the_same_bytes_as_a_process_per_stage(smoke: Path, again: Path) -> None:
     once, twice = locked(smoke), locked(again)
     assert once.keys() == twice.keys()
-    assert len(once) == 6
+    assert len(once) == 9
     for name in once:
         assert once[name] == twice[name], name
 
@@ -317,11 +311,11 @@ def test_two_checkouts_end_with_the_same_lock_file_but_for_what_it_cost(smoke: P
 def test_an_experiment_with_another_setting_reruns_its_cell(again: Path, run: Run) -> None:
     assert run(again, "git", "add", "-A").returncode == 0
     assert run(again, "git", "commit", "-qm", "Results").returncode == 0
-    done = run(again, "dvc", "exp", "run", "-S", "conf/model/vae.yaml:model.components=2", "evaluate@heights-vae")
+    done = run(again, "dvc", "exp", "run", "-S", "conf/model/vae.yaml:model.components=2", "evaluate@heights-vae-0")
     assert done.returncode == 0, done.stdout + done.stderr
     ran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
-    assert ran == {f"{stage}@heights-vae" for stage in ("train", "sample", "evaluate")}
-    record = json.loads((again / "artifacts" / "heights" / "vae" / "train" / "model.json").read_text())
+    assert ran == {f"{stage}@heights-vae-0" for stage in CELL_STAGES}
+    record = json.loads((again / "artifacts" / "heights" / "vae" / "0" / "train" / "model.json").read_text())
     assert record["configuration"]["model"]["components"] == 2
     shown = run(again, "dvc", "exp", "show", "--json")
     assert shown.returncode == 0, shown.stderr
@@ -329,12 +323,12 @@ def test_an_experiment_with_another_setting_reruns_its_cell(again: Path, run: Ru
 
 def test_queued_experiments_run_the_code_of_their_own_copy(again: Path, run: Run) -> None:
     setting = "conf/model/vae.yaml:model.components=3"
-    done = run(again, "dvc", "exp", "run", "--queue", "-n", "three", "-S", setting, "evaluate@heights-vae")
+    done = run(again, "dvc", "exp", "run", "--queue", "-n", "three", "-S", setting, "evaluate@heights-vae-0")
     assert done.returncode == 0, done.stdout + done.stderr
     done = run(again, "dvc", "exp", "run", "--run-all")
     assert done.returncode == 0, done.stdout + done.stderr
     refs = run(again, "git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout.split()
     (three,) = (ref for ref in refs if ref.endswith("/three"))
-    assert "bits_per_dim" in run(again, "git", "show", f"{three}:artifacts/heights/vae/evaluate/metrics.json").stdout
+    assert "bits_per_dim" in run(again, "git", "show", f"{three}:artifacts/heights/vae/0/evaluate/metrics.json").stdout
     lock = yaml.safe_load(run(again, "git", "show", f"{three}:dvc.lock").stdout)
-    assert lock["stages"]["train@heights-vae"]["params"]["conf/model/vae.yaml"]["model"]["components"] == 3
+    assert lock["stages"]["train@heights-vae-0"]["params"]["conf/model/vae.yaml"]["model"]["components"] == 3

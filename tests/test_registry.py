@@ -1,4 +1,4 @@
-"""The model registry with real stages, real MLflow on SQLite, and a server that is asked over HTTP."""
+"""Tests of the model registry with real stages, MLflow on SQLite, and a server that answers over HTTP."""
 
 import json
 import logging
@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from warm import Warm
 
-from lookalike.champion import read_cells
-from lookalike.core.config import ROOT
-from lookalike.core.errors import UserError
+from lookalike.domain.prepared import Prepared
+from lookalike.report.champion import read_cells
+from lookalike.workspace.configuration import ROOT
+from lookalike.workspace.errors import UserError
+from warm import Warm
 
 pytest_plugins = ["pipeline_fixtures"]
 
@@ -33,14 +34,14 @@ NAME = "lookalike-heights"
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Without a tracking server from outside, and without the way to this checkout's package."""
+    """Return variables without an outside tracking server and without the path of this checkout's package."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTHONPATH"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return kept | {"PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"} | more
 
 
 class Workspace:
-    """Cells of heights, and a store beside them."""
+    """Cells of heights and a store."""
 
     def __init__(self, folder: Path, warm: Warm) -> None:
         self.folder, self.store = folder, f"sqlite:///{folder}/mlflow.db"
@@ -49,7 +50,7 @@ class Workspace:
 
     def register(self, *overrides: str, fails: bool = False, **env: str) -> Done:
         places = [f"paths.{kind}={self.folder / kind}" for kind in ("artifacts", "results")]
-        command = [str(ROOT / "pipelines" / "register.py"), *places, f"tracking.uri={self.store}", *overrides]
+        command = ["lookalike", "register", *places, f"tracking.uri={self.store}", *overrides]
         env = environment(PYTHONPATH=str(ROOT / "src"), **env)
         done = self.warm.run(*command, cwd=Path.cwd(), env=env, timeout=PATIENCE)
         assert (done.returncode != 0) == fails, done.stderr
@@ -57,7 +58,7 @@ class Workspace:
         return done
 
     def copy(self, folder: Path) -> "Workspace":
-        """The same files elsewhere, without the store."""
+        """Copy the files, without the store."""
         shutil.copytree(self.folder / "artifacts", folder / "artifacts")
         return Workspace(folder, self.warm)
 
@@ -68,7 +69,7 @@ class Workspace:
         return MlflowClient(self.store)
 
     def versions(self) -> dict[str, Any]:
-        """Registered versions by number."""
+        """Return the registered versions by number."""
         return {str(found.version): found for found in self.client.search_model_versions(f"name = '{NAME}'")}
 
     def alias(self, name: str) -> Any:
@@ -78,7 +79,7 @@ class Workspace:
         return str(self.alias(name).version)
 
     def model_folder(self, alias: str) -> Path:
-        """Where the store keeps a model."""
+        """Return where the store keeps a model."""
         model_id = self.alias(alias).source.removeprefix("models:/")
         return Path(self.client.get_logged_model(model_id).artifact_location.removeprefix("file://"))
 
@@ -87,7 +88,7 @@ class Workspace:
 def trained(
     heights_cell: Path, tmp_path_factory: pytest.TempPathFactory, call_stage: Callable[..., Done], warm: Warm
 ) -> Workspace:
-    """A VAE and a floor up to their scores, and a mixture that was only trained; nothing is recorded anywhere."""
+    """A VAE and a floor with scores, and a mixture that was only trained; nothing is recorded anywhere."""
     workspace = Workspace(tmp_path_factory.mktemp("registry"), warm)
     shutil.copytree(heights_cell / "artifacts", workspace.folder / "artifacts")
     places = [f"paths.{kind}={workspace.folder / kind}" for kind in ("artifacts", "results", "samples", "scratch")]
@@ -104,7 +105,7 @@ def trained(
 
 @pytest.fixture(scope="module")
 def registered(trained: Workspace) -> tuple[Workspace, Done]:
-    """The same, registered, and what that printed."""
+    """The registered workspace, and the output of the command."""
     return trained, trained.register("heights")
 
 
@@ -116,7 +117,7 @@ def _no_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def record(workspace: Workspace, model: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((workspace.cells / model / "train" / "model.json").read_text())
+    content: dict[str, Any] = json.loads((workspace.cells / model / "0" / "train" / "model.json").read_text())
     return content
 
 
@@ -130,7 +131,7 @@ def test_a_version_a_complete_cell_and_the_best_that_is_no_floor_is_champion(
     lines = done.stdout.splitlines()
     assert lines[:3] == [f"{workspace.store}: {NAME}", "  independent: version 1", "  vae: version 2"]
     assert re.fullmatch(
-        r"  mixture: left out, heights/mixture is not complete, .*sample.* is missing: run .*", lines[3]
+        r"  mixture: left out, .*heights/mixture/0 is not complete, .*sample.* is missing: run .*", lines[3]
     )
     assert re.fullmatch(r"  champion: vae, wasserstein_1 [\d.]+ ± [\d.]+", lines[4])
     assert len(workspace.versions()) == 2
@@ -143,10 +144,10 @@ def test_a_version_s_source_is_the_run_of_its_training_which_was_recorded_for_it
 ) -> None:
     workspace, _ = registered
     for model in ("vae", "independent"):
-        version, told = workspace.alias(model), record(workspace, model)
+        version, trained_record = workspace.alias(model), record(workspace, model)
         run = workspace.client.get_run(version.run_id)
-        assert run.data.tags["fingerprint"] == version.tags["fingerprint"] == told["fingerprint"]
-        assert run.data.metrics["cost/parameters"] == told["parameters"]
+        assert run.data.tags["fingerprint"] == version.tags["fingerprint"] == trained_record["fingerprint"]
+        assert run.data.metrics["cost/parameters"] == trained_record["parameters"]
         assert {f"recorded.{stage}" for stage in ("train", "sample", "evaluate")} <= run.data.tags.keys()
         assert run.info.status == "FINISHED"
         assert [f"models:/{found.model_id}" for found in run.outputs.model_outputs] == [version.source]
@@ -162,11 +163,15 @@ def test_a_model_is_code_and_safetensors_and_nothing_that_was_pickled(registered
     assert {name for name in files if not Path(name).suffix} == {"MLmodel"}
     for path in folder.rglob("*"):
         assert not path.is_file() or not path.read_bytes().startswith(b"\x80")
-    weights = workspace.cells / "vae" / "train" / "weights.safetensors"
+    weights = workspace.cells / "vae" / "0" / "train" / "weights.safetensors"
     assert (folder / "artifacts" / "model" / "weights.safetensors").read_bytes() == weights.read_bytes()
     code = {name for name in files if name.startswith("code/")}
-    assert {"code/lookalike/serving.py", "code/lookalike/models/vae.py", "code/lookalike/networks/mlp.py"} <= code
-    assert not [name for name in code if re.search("tracking|report|training|metrics", name)]
+    assert {
+        "code/lookalike/tracking/serving.py",
+        "code/lookalike/families/vae.py",
+        "code/lookalike/networks/mlp.py",
+    } <= code
+    assert not [name for name in code if re.search("tracking/(?!serving)|report|training|metrics", name)]
 
 
 def test_the_environment_has_the_versions_that_the_project_is_held_to(registered: tuple[Workspace, Done]) -> None:
@@ -176,7 +181,7 @@ def test_the_environment_has_the_versions_that_the_project_is_held_to(registered
     assert {line.replace("_", "-") for line in wanted} <= held
     names = {line.partition("==")[0] for line in wanted}
     assert {"hydra-core", "mlflow", "numpy", "pydantic", "safetensors", "torch"} <= names
-    assert not names & {"dvc", "pytorch-lightning", "matplotlib", "zuko", "torchdiffeq"}
+    assert not names & {"dvc", "pytorch-lightning", "torchdiffeq"}
 
 
 def test_signature_and_example_say_what_can_be_asked(registered: tuple[Workspace, Done]) -> None:
@@ -198,7 +203,7 @@ def test_other_settings_make_a_version_of_their_own_and_registering_again_makes_
     registered: tuple[Workspace, Done],
 ) -> None:
     workspace, _ = registered
-    scored = workspace.cells / "vae" / "evaluate" / "metrics.json"
+    scored = workspace.cells / "vae" / "0" / "evaluate" / "metrics.json"
     before = scored.read_text()
     scores = json.loads(before)
     scores["bits_per_dim"]["settings"]["importance_samples"] += 1
@@ -236,22 +241,22 @@ def test_models_that_are_loaded_elsewhere_run_their_own_code_and_repeat_the_cell
     registered: tuple[Workspace, Done], tmp_path: Path
 ) -> None:
     workspace, _ = registered
-    values = np.load(workspace.cells / "prepared" / "test.npy").tolist()
+    values = Prepared(workspace.cells / "prepared").values("test").tolist()
     asked = json.dumps([{"count": 200, "seed": 0}, {"data": values}])
     env = environment(MLFLOW_TRACKING_URI=workspace.store)
     done = subprocess.run(
         [sys.executable, "-c", ASK, asked], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert Path(told["code"]).is_relative_to(workspace.model_folder("champion") / "code")
+    result = json.loads(done.stdout)
+    assert Path(result["code"]).is_relative_to(workspace.model_folder("champion") / "code")
     assert "another version" not in done.stderr
-    assert not {"pytorch_lightning", "dvc", "zuko", "torchdiffeq", "wandb"} & set(told["loaded"])
+    assert not {"pytorch_lightning", "dvc", "zuko", "torchdiffeq", "wandb"} & set(result["loaded"])
     for alias, model in (("champion", "vae"), ("independent", "independent")):
-        samples, likelihoods = told["answers"][alias]
-        with np.load(workspace.cells / model / "sample" / "samples.npz") as drawn:
+        samples, likelihoods = result["answers"][alias]
+        with np.load(workspace.cells / model / "0" / "sample" / "samples.npz") as drawn:
             assert samples["samples"] == drawn["samples"].tolist()
-        with np.load(workspace.cells / model / "evaluate" / "details.npz") as scored:
+        with np.load(workspace.cells / model / "0" / "evaluate" / "details.npz") as scored:
             rows, nats = scored["rows_test"], scored["log_likelihood_test"]
         assert np.array(likelihoods["log_likelihood"])[rows] == pytest.approx(nats, rel=1e-5)
         assert likelihoods["kind"] == {"vae": "lower bound", "independent": "exact"}[model]
@@ -275,7 +280,7 @@ class Server:
             )
 
     def call(self, path: str, content: str | None = None) -> tuple[int, Any]:
-        """Status and content of an answer."""
+        """Return the status and the content of an answer."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             data=None if content is None else content.encode(),
@@ -288,7 +293,7 @@ class Server:
             return error.code, json.loads(error.read())
 
     def ask(self, **request: Any) -> tuple[int, Any]:
-        """Status and the one prediction, or the message of a refusal."""
+        """Return the status and the prediction, or the message of a refusal."""
         status, content = self.call("/invocations", json.dumps({"inputs": [request]}))
         return status, content["predictions"][0] if status == 200 else content["message"]
 
@@ -310,7 +315,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(registered: tuple[Workspace, Done], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The champion, served."""
+    """A server of the champion."""
     workspace, _ = registered
     started = Server(f"models:/{NAME}@champion", workspace.store, tmp_path_factory.mktemp("server"))
     try:
@@ -326,7 +331,7 @@ def test_over_http_the_champion_draws_the_cell_s_samples_and_scores_data(
     workspace, _ = registered
     status, answer = server.ask(count=200, seed=0)
     assert status == 200
-    with np.load(workspace.cells / "vae" / "sample" / "samples.npz") as drawn:
+    with np.load(workspace.cells / "vae" / "0" / "sample" / "samples.npz") as drawn:
         assert answer == {"samples": drawn["samples"].tolist(), "seed": 0}
     status, scored = server.ask(data=answer["samples"][:3])
     assert status == 200
@@ -345,9 +350,9 @@ def test_people_who_ask_at_once_get_what_each_would_get_alone(server: Server) ->
 @pytest.mark.parametrize(
     ("request_", "problem"),
     [
-        ({"count": 0}, "count=0: ask for one sample at least"),
-        ({"count": 10**9}, "1000000000 samples and observations in one call: ask for 10000 at most"),
-        ({"count": 1, "label": "female"}, "label=female: this VAE was not told classes"),
+        ({"count": 0}, "count=0: ask for at least one sample"),
+        ({"count": 10**9}, "1000000000 samples and observations in one call: ask for at most 10000"),
+        ({"count": 1, "label": "female"}, "label=female: this VAE is not conditional"),
         ({"count": "3"}, "count=3: input should be a valid integer"),
         ({"cuont": 3}, "unknown key 'cuont': there are count, seed, label, data"),
         ({"data": [[66.53]]}, "1 values are not on the grid of 1120 points"),
@@ -367,7 +372,7 @@ def test_over_http_a_request_that_can_t_be_met_says_why(server: Server, request_
 
 @pytest.fixture
 def _loud() -> Iterator[None]:
-    """What `quiet` turns off in a process of its own is on again afterwards."""
+    """Restore afterwards what `quiet` turns off."""
     with warnings.catch_warnings():
         yield
     logging.disable(logging.NOTSET)
@@ -377,11 +382,11 @@ def _loud() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["moons"], r"no prepared data in .*: run `python pipelines/prepare.py data=moons` first"),
-        (["heights", "tracking=none"], r"the registry is MLflow's. Choose tracking=mlflow"),
+        (["moons"], r"no prepared data in .*: run `lookalike prepare data=moons` first"),
+        (["heights", "tracking=none"], r"the registry belongs to MLflow. Choose tracking=mlflow"),
         (["heights", "objective=fid"], r"objective=fid: choose one of .*wasserstein_1"),
         (["height"], r"unknown data 'height': choose one of .*heights"),
-        (["heights", "label=male"], r"label=male: `python pipelines/sample.py` paints one class"),
+        (["heights", "label=male"], r"label=male: only `lookalike sample` draws one class"),
     ],
 )
 def test_what_can_t_be_registered_is_one_line_and_leaves_no_store(
@@ -403,12 +408,12 @@ def test_a_server_that_is_away_is_said_in_one_line(trained: Workspace) -> None:
 
 def test_cells_that_are_not_of_the_prepared_data_or_not_whole_are_no_cells(trained: Workspace, tmp_path: Path) -> None:
     workspace = trained.copy(tmp_path)
-    path = workspace.cells / "vae" / "train" / "model.json"
+    path = workspace.cells / "vae" / "0" / "train" / "model.json"
     path.write_text(json.dumps(record(workspace, "vae") | {"data_digest": "of other data"}))
     rows, left_out = read_cells(workspace.cells)
     assert [row.model for row in rows] == ["independent"]
     assert left_out.keys() == {"vae", "mixture"}
-    assert left_out["vae"].startswith("it was trained on other data than the prepared: run `python pipelines/train.py")
-    shutil.rmtree(workspace.cells / "independent" / "evaluate")
+    assert left_out["vae"].startswith("it was trained on other data than the prepared ones: run `lookalike train")
+    shutil.rmtree(workspace.cells / "independent" / "0" / "evaluate")
     with pytest.raises(UserError, match=r"no family is trained, sampled and evaluated in .*/heights: .* is missing"):
         read_cells(workspace.cells)

@@ -1,4 +1,4 @@
-"""Figures of the report that compare families and show two dimensions: what is drawn is what is known to be there."""
+"""Tests of figures that compare families and show two dimensions: they draw the known values."""
 
 import dataclasses
 from pathlib import Path
@@ -8,20 +8,36 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from test_report import CHROMIUM, DIGITS, HEIGHTS, MODELS, Page, bits, distance, table_of, widths, write_cells
 
-from lookalike import truth
-from lookalike.core.config import compose
-from lookalike.core.domain import Domain
-from lookalike.data import SPLITS, Prepared, Raw
-from lookalike.data.prepare import write
-from lookalike.landscape import SIDE, block, landscape, true_landscape
-from lookalike.pictures import GAP
-from lookalike.report import clouds, densities, figures, maps, style
-from lookalike.report.cells import REAL, Listed, Row, Table, read_tables
-from lookalike.report.leaderboard import BITS
-from lookalike.report.page import render
+from lookalike.domain.domain import Domain
+from lookalike.domain.image import GAP
+from lookalike.domain.prepared import SPLITS, Prepared
+from lookalike.domain.table import Table as Columns
+from lookalike.domain.variables import Ordered
+from lookalike.evaluation import truth
+from lookalike.evaluation.landscape import SIDE, block, landscape, true_landscape
+from lookalike.metrics.catalogue import LIKELIHOOD as BITS
+from lookalike.report import clouds, densities, figures, maps, pictures, style
+from lookalike.report.cells import REAL, Row, Table, read_tables
+from lookalike.report.page import page
 from lookalike.report.panels import Draw, panel
+from lookalike.workspace.configuration import compose
+from lookalike.workspace.pipeline import Listed
+from test_report import (
+    CHROMIUM,
+    DIGITS,
+    FLOORS,
+    HEIGHTS,
+    MODELS,
+    TRAINED,
+    Page,
+    bits,
+    distance,
+    table_of,
+    widths,
+    write,
+    write_cells,
+)
 
 Floats = NDArray[np.float64]
 
@@ -30,7 +46,7 @@ Floats = NDArray[np.float64]
 def tables(tmp_path_factory: pytest.TempPathFactory) -> list[Table]:
     folder = tmp_path_factory.mktemp("artifacts")
     write_cells(folder, data=["heights", "digits"], models=MODELS)
-    return read_tables(folder, Listed(data=["heights", "digits"], models=MODELS))[0]
+    return read_tables(folder, Listed(data=["heights", "digits"], models=TRAINED, floors=FLOORS))[0]
 
 
 def drawn(draw: Draw, *, size: tuple[float, float] = clouds.CLOUD) -> Any:
@@ -87,8 +103,7 @@ def test_the_front_is_filled_and_stepped_and_copies_are_no_part_of_it() -> None:
     table = costly(table, copycat=(0.0, 1e5), vae=(10, 500), gan=(20, 1000), flow=(30, 100))
     panels = clouds.cost_panels(table)
     assert list(panels) == ["Fréchet distance and cost of training", "Fréchet distance and cost of sampling"]
-    assert clouds.on_front(table) == {"training": ["vae", "flow"], "sampling": ["gan", "vae", "flow"]}
-    for draw, best in zip(panels.values(), clouds.on_front(table).values(), strict=True):
+    for draw, best in zip(panels.values(), (["vae", "flow"], ["gan", "vae", "flow"]), strict=True):
         axes = drawn(draw)
         filled = {c.get_label() for c in axes.containers if c.lines[0].get_markerfacecolor() != "none"}
         assert filled == set(best)
@@ -96,14 +111,14 @@ def test_the_front_is_filled_and_stepped_and_copies_are_no_part_of_it() -> None:
         corners = set(zip(steps.get_xdata(), steps.get_ydata(), strict=True))
         assert {marks(axes)[name][:2] for name in best} <= corners
     assert marks(axes)["gan"][0] == pytest.approx(1.0)  # a thousand samples at a thousand a second
-    assert marks(drawn(next(iter(panels.values()))))["copycat"][0] == clouds.SHORTEST
+    assert marks(drawn(next(iter(panels.values()))))["copycat"][0] == clouds.MIN_SECONDS
 
 
 def test_bits_have_a_front_too_where_families_have_a_likelihood(tables: list[Table]) -> None:
     titles = ["Fréchet distance and cost of training", "Fréchet distance and cost of sampling",
-              "Bits a dimension and cost of training"]  # fmt: skip
+              "Bits per dimension and cost of training"]  # fmt: skip
     assert list(clouds.cost_panels(tables[1])) == titles
-    assert list(clouds.cost_panels(tables[0]))[2] == "Bits an observation and cost of training"
+    assert list(clouds.cost_panels(tables[0]))[2] == "Bits per observation and cost of training"
 
 
 def test_what_a_family_costs_stands_in_the_page_alone(tables: list[Table]) -> None:
@@ -117,7 +132,7 @@ def test_what_a_family_costs_stands_in_the_page_alone(tables: list[Table]) -> No
 def test_every_family_with_a_distance_is_there_and_those_without_a_likelihood_apart(tables: list[Table]) -> None:
     table = tables[1]
     ((title, draw),) = clouds.likelihood_panels(table).items()
-    assert title == "Bits a dimension and Fréchet distance"
+    assert title == "Bits per dimension and Fréchet distance"
     axes = drawn(draw)
     places = marks(axes)
     assert set(places) == {"≈ flow_matching", "≤ vae", "independent", "copycat"}
@@ -193,10 +208,11 @@ def inside(tick: Any, axes: Any) -> bool:
 
 
 def plane(levels: int) -> Domain:
-    return Domain(
-        name="plane", kind="vector", shape=(2,), levels=levels, low=(-4.0, 10.0), step=(0.5, 2.0), unit="unit",
-        labels=(), location=(0.0, 0.0), scale=(1.0, 1.0),
-    )  # fmt: skip
+    columns = (
+        Ordered(levels=levels, low=-4.0, step=0.5, unit="unit"),
+        Ordered(levels=levels, low=10.0, step=2.0, unit="unit"),
+    )
+    return Columns(name="plane", shape=(2,), variables=columns)
 
 
 @pytest.mark.parametrize("levels", [100, 256, 300])
@@ -242,20 +258,20 @@ def normal_map(levels: int, centre: tuple[float, float], deviation: float) -> Fl
 
 @pytest.fixture
 def planar(tmp_path: Path) -> Table:
-    """Data to the right and below; one family tells it so, another draws samples to the left and above."""
+    """Return data at the lower right, one family with a map there, and one with samples above them on the left."""
     domain, generator = plane(64), np.random.default_rng(0)
     points = {split: generator.normal((48, 16), 3, size=(500, 2)).round().astype(int) for split in SPLITS}
-    labels = {split: np.zeros(0, dtype=np.uint8) for split in SPLITS}
-    write(
-        Raw(domain=domain, values={s: domain.to_values(p) for s, p in points.items()}, labels=labels, expected={}),
-        tmp_path,
-    )
-    told = Row(model="flow", metrics={}, samples=np.zeros((1, 2)), costs={},
+    for split, grid in points.items():
+        np.save(tmp_path / f"{split}.npy", grid.astype(domain.grid_dtype))
+    write(tmp_path / "domain.json", domain.to_dict())
+    splits = {split: {"count": len(grid)} for split, grid in points.items()}
+    write(tmp_path / "summary.json", {"digest": "d" * 64, "splits": splits})
+    mapped = Row(model="flow", metrics={}, samples=np.zeros((1, 2)), costs={},
                arrays={"density_map": normal_map(64, (48, 16), 3).astype(np.float32)})  # fmt: skip
     elsewhere = domain.to_values(generator.normal((46, 18), 1, size=(4000, 2)).round().astype(int))
     drawer = Row(model="gan", metrics={}, samples=elsewhere, costs={})
     real = Row(model=REAL, metrics={}, samples=domain.to_values(points["test"]), costs={})
-    return Table(prepared=Prepared(tmp_path), extractor={}, costs={}, real=real, families=[told, drawer])
+    return Table(prepared=Prepared(tmp_path), extractor={}, costs={}, real=real, families=[mapped, drawer])
 
 
 def vertices(axes: Any) -> list[Floats]:
@@ -274,7 +290,7 @@ def test_contours_lie_around_half_and_nine_tenths_of_the_model_in_the_units_of_t
         assert radii == pytest.approx(3 * np.sqrt(-2 * np.log(1 - share)), abs=0.35)
 
 
-def test_a_family_that_tells_nothing_is_drawn_by_its_samples_in_another_colour(planar: Table) -> None:
+def test_a_family_without_a_map_is_drawn_by_its_samples_in_another_colour(planar: Table) -> None:
     axes = drawn(maps.contour_panels(planar)["gan"], size=maps.MAP)
     centres = [path.mean(axis=0) for path in vertices(axes)]
     for centre in centres:
@@ -345,11 +361,11 @@ def test_pictures_of_gaps_are_of_the_rows_that_were_kept(tables: list[Table]) ->
     row = dataclasses.replace(table.families[0], arrays={"missed_rows": rows, "made_up_rows": rows})
     cell = DIGITS.shape[1] + GAP
     for kind, images in (("missed", table.prepared.values("test")), ("made_up", row.samples)):
-        shown = np.asarray(figures.gap_grid(row, table, kind=kind, zoom=1))  # type: ignore[arg-type]
-        for i in range(figures.PAIRS):
-            top, left = GAP + i // figures.COLUMNS * cell, GAP + i % figures.COLUMNS * cell
+        shown = np.asarray(pictures.image_pictures(row, table)[kind])
+        for i in range(pictures.PAIRS):
+            top, left = GAP + i // pictures.COLUMNS * cell, GAP + i % pictures.COLUMNS * cell
             assert (shown[top : top + 8, left : left + 8] == images[rows[i]][0]).all()
-    assert figures.gap_grid(table.families[0], table, kind="missed", zoom=1) is None
+    assert set(pictures.image_pictures(table.families[0], table)) == {"samples", "nearest"}
 
 
 @pytest.fixture
@@ -360,20 +376,20 @@ def planar_page(planar: Table, tables: list[Table]) -> str:
         for i, row in enumerate(tables[0].families)
     ]
     real = dataclasses.replace(tables[0].real, samples=planar.real.samples)
-    return render([dataclasses.replace(tables[0], prepared=planar.prepared, families=families, real=real)])
+    return page([dataclasses.replace(tables[0], prepared=planar.prepared, families=families, real=real)])
 
 
 def test_a_page_of_two_dimensions_describes_every_map_and_repeats_no_id(planar_page: str) -> None:
-    page = Page(planar_page)
-    labels = [attributes.get("aria-label") or "" for tag, attributes in page.tags if tag == "figure"]
+    parsed = Page(planar_page)
+    labels = [attributes.get("aria-label") or "" for tag, attributes in parsed.tags if tag == "figure"]
     for model in MODELS:
         assert (
             sum(label.startswith(f"Contours of {model} over the data of plane; Wasserstein-1") for label in labels) == 1
         )
         assert sum(label.startswith(f"Map of the probabilities of {model} on plane") for label in labels) == 1
     assert all(labels)
-    assert sum(tag == "svg" for tag, _ in page.tags) == len(labels)
-    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert sum(tag == "svg" for tag, _ in parsed.tags) == len(labels)
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert len(planar_page) < 1_000_000
 

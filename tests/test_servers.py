@@ -1,4 +1,4 @@
-"""MLflow servers over HTTP, on SQLite and on PostgreSQL, and what happens when they are late, die and come back."""
+"""Tests of MLflow servers over HTTP, on SQLite and PostgreSQL, that are slow, die and come back."""
 
 import json
 import os
@@ -17,13 +17,13 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from server_helpers import PATIENCE, Server, environment, eventually, free_port
 
-from lookalike import views
-from lookalike.core.config import ROOT, compose
 from lookalike.sweeps.places import Sweep
+from lookalike.tracking import views
 from lookalike.tracking.mlflow_server import MlflowRuns
 from lookalike.tracking.mlflow_sweep import MlflowSweep
+from lookalike.workspace.configuration import ROOT, compose
+from server_helpers import PATIENCE, Server, environment, eventually, free_port
 
 pytest_plugins = ["pipeline_fixtures"]
 
@@ -38,7 +38,7 @@ def _no_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Postgres:
-    """A private PostgreSQL on a free port of the loopback, by the programs of a Debian package."""
+    """A private PostgreSQL on a free port of the loopback, from the programs of a Debian package."""
 
     def __init__(self, programs: Path) -> None:
         self.programs, self.port = programs, free_port()
@@ -75,7 +75,7 @@ class Postgres:
 
 
 def postgres_programs() -> Path:
-    """The folder of `initdb`: Debian keeps it off the path."""
+    """Return the folder of `initdb`, which Debian does not put on the path."""
     found = [Path(path).parent for path in [shutil.which("initdb")] if path]
     found += [path.parent for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)]
     if not found:
@@ -94,7 +94,7 @@ def is_user(name: str) -> bool:
 
 @pytest.fixture(scope="module")
 def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose runs are in a file."""
+    """An MLflow server on SQLite."""
     folder = tmp_path_factory.mktemp("sqlite")
     server = Server(folder, f"sqlite:///{folder}/mlflow.db")
     yield server
@@ -103,7 +103,7 @@ def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def on_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose runs are in PostgreSQL."""
+    """An MLflow server on PostgreSQL."""
     postgres = Postgres(postgres_programs())
     try:
         server = Server(tmp_path_factory.mktemp("postgres"), postgres.database)
@@ -114,12 +114,12 @@ def on_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 DATABASES = [pytest.param("sqlite", marks=pytest.mark.slow), "postgres"]
-"""What a server may have its runs in. By default only what others do not test."""
+"""Databases of a server; by default only the one that other tests do not cover."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def server(request: pytest.FixtureRequest) -> Server:
-    """A server, on each of the databases."""
+    """An MLflow server on each of the databases."""
     found: Server = request.getfixturevalue(f"on_{request.param}")
     return found
 
@@ -136,7 +136,7 @@ def all_runs(uri: str, experiment: str) -> list[Any]:
 
 
 def tree(uri: str, experiment: str) -> tuple[Any, list[Any]]:
-    """The parent run and its children, each of a trial of its own; there are no others."""
+    """Return the parent run and its children, each of a different trial; there are no other runs."""
     runs = all_runs(uri, experiment)
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     children = [run for run in runs if run is not parent]
@@ -147,7 +147,7 @@ def tree(uri: str, experiment: str) -> tuple[Any, list[Any]]:
 
 
 def content(uri: str, run: Any) -> dict[str, Any]:
-    """All that a run holds, every value of every metric, but for ids and times."""
+    """Return the content of a run, with every value of every metric, without ids and times."""
     found = client(uri)
     histories = {key: found.get_metric_history(run.info.run_id, key) for key in run.data.metrics}
     random = ("mlflow.parentRunId", "recorded")
@@ -163,22 +163,22 @@ def content(uri: str, run: Any) -> dict[str, Any]:
 
 
 def check_whole(uri: str, experiment: str, folder: Path, *, count: int) -> None:
-    """A sweep's runs are as its files say: a parent, a child a trial, all that each told, once."""
+    """Check that the runs of a sweep agree with its files: one parent, one child per trial, nothing twice."""
     parent, children = tree(uri, experiment)
     assert (parent.info.status, [run.info.status for run in children]) == ("FINISHED", ["FINISHED"] * count)
     assert parent.data.tags["trials.finished"] == str(count)
     for child in children:
-        told = content(uri, child)
+        held = content(uri, child)
         trial = folder.parent / "trials" / child.data.tags["trial"]
         scores = json.loads((trial / "evaluate" / "metrics.json").read_text())
-        assert told["metrics"]["objective/bits_per_dim"] == [(0, scores["bits_per_dim"]["value"])]
+        assert held["metrics"]["objective/bits_per_dim"] == [(0, scores["bits_per_dim"]["value"])]
         for split in ("train", "validation"):
-            steps = [step for step, _ in told["metrics"].get(f"{split}/loss", [])]
+            steps = [step for step, _ in held["metrics"].get(f"{split}/loss", [])]
             rows = (trial / "train" / f"loss_{split}.csv").read_text().splitlines()[1:]
             assert steps == [int(row.partition(",")[0]) for row in rows]
-        assert told["params"]["seed"] == child.info.run_name.rpartition("seed=")[2]
-        assert told["data"] == [("heights", child.data.tags["data_digest"][:8])]
-        assert told["files"] == ["metrics.json", "samples.png"]
+        assert held["params"]["seed"] == child.info.run_name.rpartition("seed=")[2]
+        assert held["data"] == [("heights", child.data.tags["data_digest"][:8])]
+        assert held["files"] == ["metrics.json", "samples.png"]
 
 
 # Sweeps and stages
@@ -202,7 +202,7 @@ def test_a_sweep_is_a_tree_of_runs_on_a_server(server: Server, home: Path, sweep
 
 
 def at(server: Server, home: Path) -> dict[str, str]:
-    """The variables of a command in `home` whose runs go to a server."""
+    """Return variables that send the runs of a command in `home` to a server."""
     return environment(PYTHONPATH=str(home / "src"), MLFLOW_TRACKING_URI=server.uri)
 
 
@@ -213,7 +213,7 @@ def test_sixteen_trials_at_once_lose_nothing(server: Server, capfd: pytest.Captu
     )
 
     def train(i: int) -> None:
-        with views.opened(config, record(f"{i:016x}"), sweep="sixteen") as view:
+        with views.opened(config, record(f"{i:016x}")) as view:
             for step in range(100):
                 view.metrics({"train/loss": 1.0 / (step + 1 + i)}, step)
             view.samples(np.full((5, 1), 66.0), 99)
@@ -221,26 +221,26 @@ def test_sixteen_trials_at_once_lose_nothing(server: Server, capfd: pytest.Captu
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(train, range(16)))
     assert capfd.readouterr().err == ""
-    found = {run.data.tags.get("fingerprint", "sweep"): run for run in all_runs(server.uri, "sixteen")}
-    assert set(found) == {f"{i:016x}" for i in range(16)} | {"sweep"}
-    assert len(all_runs(server.uri, "sixteen")) == 17
-    parent = found.pop("sweep")
+    found = {run.data.tags["fingerprint"]: run for run in all_runs(server.uri, "sixteen")}
+    assert set(found) == {f"{i:016x}" for i in range(16)}
+    assert len(all_runs(server.uri, "sixteen")) == 16
     for run in found.values():
-        told = content(server.uri, run)
-        assert (told["status"], told["data"]) == ("FINISHED", [("heights", "d" * 8)])
-        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert [step for step, _ in told["metrics"]["train/loss"]] == list(range(100))
-        assert told["files"] == ["images"]
+        held = content(server.uri, run)
+        assert (held["status"], held["data"]) == ("FINISHED", [("heights", "d" * 8)])
+        assert [step for step, _ in held["metrics"]["train/loss"]] == list(range(100))
+        assert held["files"] == ["images"]
 
 
 def record(fingerprint: str) -> dict[str, Any]:
-    """Of a model that is about to be trained."""
-    domain = {"name": "heights", "kind": "vector", "shape": [1], "levels": 1120, "low": [0.0], "step": [0.1],
-              "unit": "inch", "labels": [], "location": [667.0], "scale": [36.0]}  # fmt: skip
+    """Return the record of a model that is about to be trained."""
+    domain = {
+        "name": "heights", "kind": "table", "shape": [1], "labels": [],
+        "variables": [{"type": "Ordered", "levels": 1120, "low": 0.0, "step": 0.1, "unit": "inch"}],
+    }  # fmt: skip
     return {
         "fingerprint": fingerprint,
         "name": "heights-vae",
-        "configuration": {"model": {"_target_": "lookalike.models.vae.VAE", "widths": [1, 2]}, "seed": 0},
+        "configuration": {"model": {"_target_": "lookalike.families.vae.VAE", "widths": [1, 2]}, "seed": 0},
         "domain": domain,
         "data_digest": "d" * 64,
         "code_digest": "c" * 64,
@@ -264,7 +264,7 @@ def test_a_family_is_registered_on_a_server_and_loaded_from_it(
         done = call_stage(stage, "data=heights", "model=mixture", "budget=smoke", "tracking=none", *places)
         assert done.returncode == 0, done.stderr
     env = at(on_postgres, ROOT)
-    command = [sys.executable, str(ROOT / "pipelines" / "register.py"), *places, "heights"]
+    command = [sys.executable, "-m", "lookalike", "register", *places, "heights"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[:2] == [f"{on_postgres.uri}: lookalike-heights", "  mixture: version 1"]
@@ -283,7 +283,7 @@ def test_a_family_is_registered_on_a_server_and_loaded_from_it(
     )
     assert done.returncode == 0, done.stderr
     (answer,) = json.loads(done.stdout)
-    with np.load(tmp_path / "artifacts" / "heights" / "mixture" / "sample" / "samples.npz") as drawn:
+    with np.load(tmp_path / "artifacts" / "heights" / "mixture" / "0" / "sample" / "samples.npz") as drawn:
         samples = np.array(answer["samples"])
         assert samples.shape == (50, *drawn["samples"].shape[1:])
         assert drawn["samples"].min() - 10 < samples.min() < samples.max() < drawn["samples"].max() + 10
@@ -293,11 +293,13 @@ def test_a_family_is_registered_on_a_server_and_loaded_from_it(
 
 
 @pytest.mark.slow
-def test_a_server_that_dies_in_mid_sweep_is_told_later(home: Path, tmp_path: Path, run: Callable[..., Done]) -> None:
+def test_a_server_that_dies_during_a_sweep_gets_the_rest_later(
+    home: Path, tmp_path: Path, run: Callable[..., Done]
+) -> None:
     server = Server(tmp_path, f"sqlite:///{tmp_path}/mlflow.db")
     try:
         seeds = range(200, 206)
-        command = ["python", "pipelines/sweep.py", "-m", "data=heights", "budget=smoke", "model=vae"]
+        command = ["python", "-m", "lookalike", "sweep", "-m", "data=heights", "budget=smoke", "model=vae"]
         command += [f"seed={','.join(map(str, seeds))}", "sweep.name=dies"]
         process = subprocess.Popen(
             command, cwd=home, env=at(server, home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -314,10 +316,10 @@ def test_a_server_that_dies_in_mid_sweep_is_told_later(home: Path, tmp_path: Pat
         assert process.returncode == 0, err
         assert f"trials: {len(seeds)} finished" in out
         assert err.count(f"tracking: {server.uri} can't be reached (") == 1
-        assert "what is missing is recorded by: python pipelines/record.py" in err
+        assert "record the rest with: lookalike record" in err
         assert "Traceback" not in err
 
-        still = run(home, "python", "pipelines/record.py", env=at(server, home))
+        still = run(home, "python", "-m", "lookalike", "record", env=at(server, home))
         assert (still.returncode, still.stderr) == (1, f"error: {server.uri} can't be reached (Connection refused)\n")
 
         server.start()
@@ -326,19 +328,19 @@ def test_a_server_that_dies_in_mid_sweep_is_told_later(home: Path, tmp_path: Pat
         for folder in others:
             folder.rename(tmp_path / folder.name)
         try:
-            told = [run(home, "python", "pipelines/record.py", env=at(server, home)) for _ in range(2)]
+            held = [run(home, "python", "-m", "lookalike", "record", env=at(server, home)) for _ in range(2)]
         finally:
             for folder in others:
                 (tmp_path / folder.name).rename(folder)
-        assert [done.returncode for done in told] == [0, 0], told
-        assert f"sweep dies: no trials that were not recorded in {server.uri}" in told[1].stdout
+        assert [done.returncode for done in held] == [0, 0], held
+        assert f"sweep dies: no trials that were not recorded in {server.uri}" in held[1].stdout
         check_whole(server.uri, "lookalike", home / "multirun" / "dies", count=len(seeds))
     finally:
         server.stop()
 
 
 def finished(uri: str) -> bool:
-    """Whether a trial is recorded to its end."""
+    """Return whether a trial is recorded to its end."""
     return any(run.data.tags.get("recorded", "").startswith("finished") for run in all_runs(uri, "lookalike"))
 
 
@@ -363,15 +365,15 @@ class Dying:
         return call
 
 
-def test_at_whatever_request_a_server_dies_a_sweep_is_told_whole(
+def test_a_sweep_is_recorded_completely_whichever_request_kills_the_server(
     home: Path, sweep: Callable[..., Done], tmp_path: Path
 ) -> None:
     sweep("model=vae", "seed=0", "sweep.name=cut", "tracking=none")
     recorded = Sweep(home / "multirun" / "cut")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
 
-    def tell(experiment: str, *, at: int, after: bool) -> bool:
-        """Record a sweep with a server that dies; whether it came to that."""
+    def record_into(experiment: str, *, at: int, after: bool) -> bool:
+        """Record a sweep with a server that dies at a request; return whether it died."""
         server = MlflowRuns(uri=uri, experiment=experiment)
         server.client = Dying(server.client, at=at, after=after)
         try:
@@ -386,15 +388,15 @@ def test_at_whatever_request_a_server_dies_a_sweep_is_told_whole(
         parent, (child,) = tree(uri, experiment)
         return [content(uri, parent), content(uri, child)]
 
-    assert not tell("whole", at=0, after=False)
+    assert not record_into("whole", at=0, after=False)
     wanted = whole("whole")
     assert wanted[1]["metrics"]["train/loss"]
     requests = 0
-    while tell(f"before-{requests + 1}", at=requests + 1, after=False):
+    while record_into(f"before-{requests + 1}", at=requests + 1, after=False):
         requests += 1
-        assert tell(f"after-{requests}", at=requests, after=True)
+        assert record_into(f"after-{requests}", at=requests, after=True)
         for experiment in (f"before-{requests}", f"after-{requests}"):
-            assert not tell(experiment, at=0, after=False)
+            assert not record_into(experiment, at=0, after=False)
             assert whole(experiment) == wanted, f"died at {experiment}"
     assert requests > 10
 

@@ -1,4 +1,4 @@
-"""Whole outputs or none, cost, exit codes; a training that was stopped goes on and ends with the same bytes."""
+"""Tests of stages: complete outputs or none, cost, exit codes, and resumed training with the same bytes."""
 
 import contextlib
 import dataclasses
@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 
-from lookalike.core.config import ROOT, choices, compose
-from lookalike.core.errors import UserError
-from lookalike.core.files import write_json
-from lookalike.core.stage import Cell, Cost, check_replaceable, writing
+from lookalike.workspace.configuration import ROOT, choices, compose
+from lookalike.workspace.cost import Cost
+from lookalike.workspace.errors import UserError
+from lookalike.workspace.files import write_json
+from lookalike.workspace.outputs import check_replaceable, writing
+from lookalike.workspace.places import Cell
 
 pytest_plugins = ["pipeline_fixtures"]
 
@@ -31,7 +33,7 @@ Contents = Callable[[Path], dict[str, str]]
 
 
 def test_a_new_folder_appears_when_the_block_is_done_and_not_before(tmp_path: Path) -> None:
-    folder = tmp_path / "heights" / "vae" / "train"
+    folder = tmp_path / "heights" / "vae" / "0" / "train"
     with writing(folder) as draft:
         (draft / "weights").write_text("new")
         assert not folder.exists()
@@ -102,7 +104,7 @@ def test_the_checkout_is_not_replaceable(place: str) -> None:
 
 def test_what_is_no_folder_is_not_replaced_by_one(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("mine")
-    with pytest.raises(UserError, match="no folder"), writing(tmp_path / "a"):
+    with pytest.raises(UserError, match="not a folder"), writing(tmp_path / "a"):
         pytest.fail("the block ran")
     assert (tmp_path / "a").read_text() == "mine"
 
@@ -164,7 +166,7 @@ def test_a_cell_s_places_do_not_overlap() -> None:
     places = [cell.prepared, cell.features, cell.real, cell.train, cell.sample, cell.evaluate]
     assert len(set(places)) == len(places)
     assert not any(one in other.parents for one in places for other in places)
-    assert cell.train.parts[-3:] == ("heights", "vae", "train")
+    assert cell.train.parts[-3:] == ("vae", "0", "train")
 
 
 # The command line
@@ -183,7 +185,8 @@ def test_the_stages_of_a_cell_say_what_they_made_and_where(
     heights_cell: Path, call_stage: Callable[..., Any], places: Callable[[Path], list[str]], tmp_path: Path
 ) -> None:
     shutil.copytree(heights_cell, tmp_path, dirs_exist_ok=True)
-    cell = tmp_path / "artifacts" / "heights" / "vae"
+    data = tmp_path / "artifacts" / "heights"
+    cell = data / "vae" / "0"
     said = {}
     for stage in ("features", "real", "train", "sample", "evaluate"):
         done = call_stage(stage, "data=heights", "model=vae", "budget=smoke", "tracking=none", *places(tmp_path))
@@ -192,14 +195,16 @@ def test_the_stages_of_a_cell_say_what_they_made_and_where(
     steps = json.loads((cell / "train" / "model.json").read_text())["steps"]
     bits = json.loads((cell / "evaluate" / "metrics.json").read_text())["bits_per_dim"]
     assert re.fullmatch(
-        rf"heights: to be compared by values as they are, made in [\d.]+ s, kept in {cell.parent}/features/extractor",
+        rf"heights: observations are compared in their values, made in [\d.]+ s, written to {data}/features/extractor",
         said["features"],
     )
-    assert said["real"] == f"heights: 200 real observations scored, in {cell.parent}/real/metrics.json"
-    assert re.fullmatch(rf"heights-vae: {steps:,} steps in [\d.]+ s, kept in {cell}/train", said["train"])
-    assert re.fullmatch(rf"heights-vae: [\d,]+ samples in [\d.]+ s, seen in {cell}/sample/samples.png", said["sample"])
+    assert said["real"] == f"heights: 200 real observations scored, in {data}/real/metrics.json"
+    assert re.fullmatch(rf"heights-vae: {steps:,} steps in [\d.]+ s, written to {cell}/train", said["train"])
+    assert re.fullmatch(
+        rf"heights-vae: [\d,]+ samples in [\d.]+ s, picture in {cell}/sample/samples.png", said["sample"]
+    )
     assert said["evaluate"].startswith(f"heights-vae: at most {bits['value']:.4g} ± {bits['standard_error']:.2g} bits")
-    assert said["evaluate"].endswith(f"all in {cell}/evaluate/metrics.json")
+    assert said["evaluate"].endswith(f"all scores in {cell}/evaluate/metrics.json")
 
 
 def test_a_stage_that_was_told_nonsense_leaves_with_1_and_one_line(
@@ -228,7 +233,7 @@ def test_a_stage_runs_the_code_of_its_own_checkout(
 ) -> None:
     other = tmp_path / "src"
     shutil.copytree(checkout / "src", other)
-    (other / "lookalike" / "core" / "stage.py").write_text("raise RuntimeError('code of another checkout')\n")
+    (other / "lookalike" / "workspace" / "outputs.py").write_text("raise RuntimeError('code of another checkout')\n")
     before = environment(checkout)
     env = before | {"PYTHONPATH": os.pathsep.join([str(other), before["PYTHONPATH"]])}
     done = run_stage("prepare", "data=heights", "seed=7", "--cfg", env=env)
@@ -236,12 +241,20 @@ def test_a_stage_runs_the_code_of_its_own_checkout(
     assert "seed: 7" in done.stdout
 
 
-def test_a_stage_that_is_kept_from_its_own_code_is_refused(checkout: Path) -> None:
-    command = [sys.executable, "-E", str(checkout / "pipelines" / "prepare.py"), "data=heights"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+def test_a_script_runs_its_own_code_even_if_python_ignores_the_environment(checkout: Path) -> None:
+    command = [sys.executable, "-E", "-c", "import own_checkout, lookalike; print(lookalike.__file__)"]
+    done = subprocess.run(command, cwd=checkout / "pipelines", capture_output=True, text=True, timeout=120)
+    assert done.stdout == f"{checkout / 'src' / 'lookalike' / '__init__.py'}\n", done.stderr
+
+
+def test_the_installed_command_is_refused_in_another_checkout(
+    checkout: Path, environment: Callable[[Path], dict[str, str]]
+) -> None:
+    command = [sys.executable, "-m", "lookalike", "prepare", "data=heights"]
+    env = environment(checkout) | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert f"the installed package is that of {ROOT}: run `pip install -e .`" in done.stderr
+    assert done.stderr == f"error: the installed package is that of {ROOT}: run `pip install -e .` in {checkout}\n"
 
 
 # Stopped and started again. A training of about a thousand steps, with twenty checkpoints and five previews.
@@ -284,7 +297,7 @@ def undisturbed(
     done = run_stage("train", *TRAINING, *places(folder))
     assert done.returncode == 0, done.stderr
     assert not list((folder / "scratch").glob("*"))
-    return folder / "artifacts" / "heights" / "vae" / "train"
+    return folder / "artifacts" / "heights" / "vae" / "0" / "train"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -311,7 +324,7 @@ def stopped(
     places: Callable[[Path], list[str]],
 ) -> Stopped:  # fmt: skip
     folder = tmp_path_factory.mktemp(request.param)
-    cell = folder / "artifacts" / "heights" / "vae"
+    cell = folder / "artifacts" / "heights" / "vae" / "0"
     shutil.copytree(prepared, folder / "artifacts" / "heights" / "prepared")
     (cell / "train").mkdir(parents=True)
     (cell / "train" / "model.json").write_text("of an earlier run")
@@ -344,7 +357,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
     stopped: Stopped, undisturbed: Path, contents: Contents
 ) -> None:
     assert stopped.resumed.returncode == 0, stopped.resumed.stderr
-    assert "going on from step" in stopped.resumed.stdout
+    assert "continuing from step" in stopped.resumed.stdout
     again, once = contents(stopped.cell / "train"), contents(undisturbed)
     assert again.keys() == once.keys()
     for name in ("weights.safetensors", "model.json", "loss_train.csv"):
@@ -365,7 +378,7 @@ def test_a_checkpoint_that_is_damaged_does_not_end_in_a_traceback(
     tmp_path: Path, heights_cell: Path, call_stage: Callable[..., Any], places: Callable[[Path], list[str]]
 ) -> None:
     shutil.copytree(heights_cell, tmp_path, dirs_exist_ok=True)
-    record = json.loads((tmp_path / "artifacts" / "heights" / "vae" / "train" / "model.json").read_text())
+    record = json.loads((tmp_path / "artifacts" / "heights" / "vae" / "0" / "train" / "model.json").read_text())
     checkpoint = tmp_path / "scratch" / record["fingerprint"] / "last.ckpt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"PK\x03\x04 cut off")
@@ -387,10 +400,10 @@ def test_the_precision_that_the_gpu_trainer_asks_for_trains(
 # Every other stage that takes its time, with work that lasts long enough to be stopped.
 LONG = {
     "prepare": ("data=mnist", "artifacts/mnist/.prepared-*"),
-    "sample": ("data=heights model=vae budget.samples=30000000", "artifacts/heights/vae/.sample-*"),
+    "sample": ("data=heights model=vae budget.samples=30000000", "artifacts/heights/vae/0/.sample-*"),
     "evaluate": (
         "data=heights model=vae likelihood.importance_samples=200000",
-        "artifacts/heights/vae/.evaluate-*",
+        "artifacts/heights/vae/0/.evaluate-*",
     ),
 }
 
@@ -465,7 +478,7 @@ def test_fifty_times_as_many_samples_take_little_more_memory(
     for count in (3_000, 150_000):
         done = run_stage("sample", *quick, f"budget.samples={count}", fresh=True)
         assert done.returncode == 0, done.stderr
-        folder = tmp_path / "artifacts" / "mnist" / "uniform" / "sample"
+        folder = tmp_path / "artifacts" / "mnist" / "uniform" / "0" / "sample"
         peaks[count] = json.loads((folder / "cost.json").read_text())["peak_memory_mb"]
         with zipfile.ZipFile(folder / "samples.npz") as archive:
             assert archive.getinfo("samples.npy").file_size == 128 + count * 784

@@ -1,4 +1,4 @@
-"""Sweeps by their command, on the heights that DVC prepared, with MLflow on SQLite: grids, searches, interruptions."""
+"""Tests of the command `lookalike sweep` on prepared heights with MLflow on SQLite: grids, searches, interruptions."""
 
 import contextlib
 import itertools
@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 import pytest
 
-from lookalike.core.config import ROOT, choices
 from lookalike.sweeps.places import read
+from lookalike.workspace.configuration import ROOT, choices
 
 pytest_plugins = ["pipeline_fixtures"]
 
@@ -29,7 +29,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 def store(name: str, home: Path) -> list[str]:
-    """A tracking store of its own, and a name for the sweep."""
+    """Return overrides for a tracking store of its own and a name of the sweep."""
     return [f"tracking.uri=sqlite:///{home}/.trace/{name}.db", f"sweep.name={name}"]
 
 
@@ -37,19 +37,19 @@ def store(name: str, home: Path) -> list[str]:
 def own_store(
     home: Path, environment: Callable[[Path], dict[str, str]], empty_store: Callable[[Path], str]
 ) -> Callable[[str], dict[str, str]]:
-    """`own_store(name)`: variables by which a sweep's runs go to a store of its own."""
+    """`own_store(name)`: environment variables that send the runs of a sweep to a store of its own."""
     return lambda name: environment(home) | {"MLFLOW_TRACKING_URI": empty_store(home / ".trace" / f"{name}.db")}
 
 
 def client_of(home: Path, name: str) -> Any:
-    """A client of a store."""
+    """Return a client of a store."""
     from mlflow import MlflowClient
 
     return MlflowClient(f"sqlite:///{home}/.trace/{name}.db")
 
 
 def tree(home: Path, name: str, *, store: str | None = None) -> tuple[Any, list[Any]]:
-    """A sweep's parent run and its children; in a store of its own there are no others."""
+    """Return the parent run of a sweep and its children; a store of its own has no other runs."""
     client = client_of(home, store or name)
     experiment = client.get_experiment_by_name("lookalike")
     assert experiment is not None
@@ -70,14 +70,14 @@ def summary(home: Path, name: str) -> dict[str, Any]:
 
 
 def files(home: Path) -> dict[str, int]:
-    """When each file of a checkout was written, but for those of sweeps, of their stores, and what Python compiled."""
+    """Return when each file of a checkout was written, without those of sweeps, stores and the Python compiler."""
     kept = (path for path in home.rglob("*") if path.is_file() and path.suffix != ".pyc")
     others = ("multirun", ".trace", ".git")
     return {str(p): p.stat().st_mtime_ns for p in kept if p.relative_to(home).parts[0] not in others}
 
 
 def records(home: Path) -> dict[str, int]:
-    """When each trial's record was written."""
+    """Return when the record of each trial was written."""
     return {p.parent.name: p.stat().st_mtime_ns for p in (home / "multirun" / "trials").glob("*/record.json")}
 
 
@@ -87,7 +87,9 @@ def test_a_grid_is_a_tree_of_runs_and_the_same_command_again_runs_nothing(
     grid = ["model=vae,mixture", "seed=0,1", "sweep.name=grid"]
     there = files(home)
     done = sweep(*grid, env=own_store("grid"))
-    assert files(home) == there, "a sweep writes below multirun/ alone"
+    assert files(home) == there, "a sweep writes below multirun/ only"
+    lines = [line for line in done.stdout.splitlines() if "heights" in line or re.match("[0-9a-f]{8} ", line)]
+    assert len(lines) == 5, "a trial is one line of output, and so is the verdict"
     assert "tracking:" not in done.stderr
     found = summary(home, "grid")
     assert found["counts"] == {"finished": 4}
@@ -105,7 +107,7 @@ def test_a_grid_is_a_tree_of_runs_and_the_same_command_again_runs_nothing(
         assert child.data.metrics["objective/bits_per_dim"] == child.data.metrics["bits_per_dim"]
         assert child.data.params["seed"] == child.info.run_name[-1]
     assert parent.data.tags["space.seed"] == "0,1"
-    assert "sweep.py -m data=heights" in parent.data.tags["command"]
+    assert "lookalike sweep -m data=heights" in parent.data.tags["command"]
     figures = {path.name for path in (home / "multirun" / "grid" / "figures").iterdir()}
     assert {"parallel_coordinates.png", "optimization_history.png", "importance.png"} <= figures
     assert {item.path for item in client_of(home, "grid").list_artifacts(parent.info.run_id, "figures")} == {
@@ -122,23 +124,23 @@ def test_a_grid_is_a_tree_of_runs_and_the_same_command_again_runs_nothing(
     assert "Launching" not in again.stdout + again.stderr
     assert summary(home, "grid")["configurations"] == found["configurations"]
     assert len(tree(home, "grid")[1]) == 4
-    # Another sweep with one more seed runs that alone.
+    # Another sweep with one more seed runs only that seed.
     sweep("model=mixture", "seed=0,1,2", "sweep.name=other", "tracking=none")
     assert len(records(home).keys() - before.keys()) == 1
-    # So does Hydra's own sweeper.
+    # Hydra's own sweeper does the same.
     sweep("model=mixture", "seed=1,2,3", "sweep.name=basic", "tracking=none", "hydra/sweeper=basic")
     assert len(records(home).keys() - before.keys()) == 2
     assert summary(home, "basic")["counts"] == {"finished": 3}
 
 
-def test_a_trial_that_fails_ends_no_sweep_and_is_named(
+def test_a_failed_trial_is_named_and_does_not_end_the_sweep(
     home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]]
 ) -> None:
-    # A loss that is NaN, and a network that there is no memory for, under a limit of the process.
+    # A loss that is NaN, and a network that needs more memory than the process may have.
     grid = [
         "model=vae",
         "optimizer.lr=1e30,1e-3",
-        "model.vector.hidden=[64,64],[64,1000000]",
+        "model.sizes.table.hidden=[64,64],[64,1000000]",
         "sweep.name=fails",
         "trainer.checks=1",
     ]
@@ -146,7 +148,7 @@ def test_a_trial_that_fails_ends_no_sweep_and_is_named(
     assert "trials: 3 failed, 1 finished" in done.stdout
     assert "the loss is nan" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-    # The same command tries those again that failed, and them alone.
+    # The same command repeats failed trials only.
     before, tried = records(home), {path: path.stat().st_mtime_ns for path in errors(home)}
     again = sweep(*grid, env=own_store("fails"), code=1, preexec_fn=limit_memory)
     assert "trials: 3 failed, 1 finished" in again.stdout
@@ -161,29 +163,29 @@ def test_a_trial_that_fails_ends_no_sweep_and_is_named(
 
 
 def errors(home: Path) -> list[Path]:
-    """What was kept of trials that failed."""
+    """Return the error files of failed trials."""
     return sorted((home / "multirun" / "trials").glob("*/error.txt"))
 
 
 def limit_memory() -> None:
-    """A process that may take 3 GB."""
+    """Limit the memory of this process to 3 GB."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**30, 3 * 2**30))
 
 
 def trials(home: Path, name: str) -> list[Path]:
-    """The states of a sweep's trials that began."""
+    """Return the states of the trials of a sweep that began."""
     return list((home / "multirun" / name / "trials").glob("*.json"))
 
 
 def started(home: Path, name: str) -> int:
-    """How many trials of a sweep began."""
+    """Return how many trials of a sweep began."""
     return len(trials(home, name))
 
 
 def check_whole(home: Path, name: str, count: int, *, store: str | None = None) -> None:
-    """Every trial of a sweep is there once, finished, with one run."""
+    """Check that every trial of a sweep is finished and has one run."""
     assert summary(home, name)["counts"] == {"finished": count}
     parent, children = tree(home, name, store=store)
     assert (parent.info.status, [child.info.status for child in children]) == ("FINISHED", ["FINISHED"] * count)
@@ -192,12 +194,12 @@ def check_whole(home: Path, name: str, count: int, *, store: str | None = None) 
         assert history["objective/bits_per_dim"] == history["bits_per_dim"]
 
 
-def test_a_sweep_that_was_killed_and_interrupted_goes_on(
+def test_a_sweep_continues_after_a_kill_and_an_interruption(
     home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]]
 ) -> None:
     name, env = "killed", own_store("killed")
     overrides = ["model=vae,flow", "optimizer.lr=2e-3,1e-3", f"sweep.name={name}"]
-    command = ["python", "pipelines/sweep.py", *COMMON, *overrides]
+    command = ["python", "-m", "lookalike", "sweep", *COMMON, *overrides]
     for number in (signal.SIGKILL, signal.SIGINT):
         process = subprocess.Popen(
             command, cwd=home, env=env, start_new_session=True, stdout=subprocess.PIPE, text=True
@@ -224,7 +226,7 @@ def test_a_sweep_that_is_killed_at_ten_random_moments_has_every_trial_once(
 ) -> None:
     name, env, rng = "random", own_store("random"), random.Random(0)
     overrides = ["model=vae,flow", "seed=5,6,7", "optimizer.lr=2e-3,3e-3", f"sweep.name={name}"]
-    command = ["python", "pipelines/sweep.py", *COMMON, *overrides]
+    command = ["python", "-m", "lookalike", "sweep", *COMMON, *overrides]
     there, killed_with = records(home), []
     for moment in range(10):
         before, began = records(home), time.monotonic()
@@ -234,7 +236,7 @@ def test_a_sweep_that_is_killed_at_ten_random_moments_has_every_trial_once(
             process.wait(rng.uniform(1, 12))
         below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.kill()
-        # A power cut takes the recorder too; what it was at is made good by the next.
+        # A power cut also kills the recorder; the next one records the rest.
         for other in below if moment % 2 else []:
             with contextlib.suppress(psutil.NoSuchProcess):
                 other.kill()
@@ -261,7 +263,7 @@ def test_two_sweeps_at_once_share_a_store_and_the_trials_that_both_have(
     env = own_store("both")
     seeds = {"one": "51,52,53", "two": "53,52,54"}
     commands = {
-        name: ["python", "pipelines/sweep.py", *COMMON, "model=vae", f"seed={seed}", f"sweep.name={name}"]
+        name: ["python", "-m", "lookalike", "sweep", *COMMON, "model=vae", f"seed={seed}", f"sweep.name={name}"]
         for name, seed in seeds.items()
     }
     sweeps = [
@@ -273,7 +275,7 @@ def test_two_sweeps_at_once_share_a_store_and_the_trials_that_both_have(
     same = subprocess.run(commands["one"], cwd=home, env=env, capture_output=True, text=True, check=False)
     said = [process.communicate(timeout=300)[0] for process in sweeps]
     assert [process.returncode for process in sweeps] == [0, 0], said
-    assert (same.returncode, "the sweep one is at work in another process" in same.stderr) == (1, True)
+    assert (same.returncode, "the sweep one is running in another process" in same.stderr) == (1, True)
     states = {name: [read(path) for path in trials(home, name)] for name in seeds}
     for name in seeds:
         check_whole(home, name, 3, store="both")
@@ -303,7 +305,7 @@ def test_a_worker_that_is_killed_is_replaced(
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "tracking=none"]
     done = sweep("model=mixture,uniform", "seed=21,22", "sweep.name=replaced", *launcher, env=env)
     assert (tmp_path / "mark").exists()
-    assert "the launcher gave up (TerminatedWorkerError" in done.stderr
+    assert "the launcher failed (TerminatedWorkerError" in done.stderr
     assert summary(home, "replaced")["counts"] == {"finished": 4}
 
 
@@ -311,7 +313,7 @@ def test_a_worker_that_is_killed_is_replaced(
 def test_a_trial_whose_worker_the_system_kills_for_its_memory_fails_alone(
     home: Path, sweep: Callable[..., Done], environment: Callable[[Path], dict[str, str]], tmp_path: Path
 ) -> None:
-    # As the kernel does where a group of processes has a limit: what takes more is killed, without a word.
+    # The kernel does this where a group of processes has a limit: a process that takes more is killed silently.
     (tmp_path / "sitecustomize.py").write_text(
         "import os, signal, sys, threading, time\n"
         "def watch():\n"
@@ -323,10 +325,10 @@ def test_a_trial_whose_worker_the_system_kills_for_its_memory_fails_alone(
     )
     env = {**environment(home), "PYTHONPATH": f"{tmp_path}{os.pathsep}{home / 'src'}"}
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "tracking=none"]
-    grid = ["model=vae", "model.vector.hidden=[64,4000000],[64,64],[32,32]", "seed=23,24", "sweep.name=memory"]
+    grid = ["model=vae", "model.sizes.table.hidden=[64,4000000],[64,64],[32,32]", "seed=23,24", "sweep.name=memory"]
     done = sweep(*grid, *launcher, env=env, code=1)
     assert summary(home, "memory")["counts"] == {"failed": 2, "finished": 4}
-    assert done.stdout.count("its process was killed 3 times, perhaps since it took too much memory") == 2
+    assert done.stdout.count("its process was killed 3 times, perhaps because it took too much memory") == 2
 
 
 @pytest.mark.parametrize("launcher", [pytest.param("ray", marks=pytest.mark.slow), "submitit_local"])
@@ -368,12 +370,12 @@ def test_a_ray_cluster_of_two_nodes_shares_a_sweep(
             process.terminate()
             process.wait(60)
     check_whole(home, "nodes", 4)
-    # A node has one CPU and so one trial at a time: some were at work at once, so there were two nodes.
+    # A node has one CPU and runs one trial at a time; some trials ran at the same time, so there were two nodes.
     spans = sorted((state["started"], state["ended"]) for state in map(read, trials(home, "nodes")))
     assert any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans))
 
 
-def test_a_search_goes_on_with_what_its_study_knows(
+def test_a_search_continues_with_its_study(
     home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]]
 ) -> None:
     search = ["hydra/sweeper=optuna", "+search=vae", "hydra.sweeper.startup=2", "sweep.name=search"]
@@ -391,10 +393,10 @@ def test_a_search_goes_on_with_what_its_study_knows(
     assert len(values) == 4
 
 
-def test_a_hopeless_trial_is_stopped_early_and_counts(
+def test_a_hopeless_trial_is_pruned_and_counts(
     home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]]
 ) -> None:
-    # Where the slowest of these learn nothing at all in the budget.
+    # The lowest of these learning rates learn nothing within the budget.
     search = [
         "hydra/sweeper=optuna", "hydra.sweeper.sampler=random", "hydra.sweeper.n_trials=9", "model=vae",
         "optimizer.lr=tag(log, interval(1e-8, 1e-2))", "sweep.prune=validation/loss", "sweep.name=hopeless",
@@ -404,7 +406,7 @@ def test_a_hopeless_trial_is_stopped_early_and_counts(
     counts = summary(home, "hopeless")["counts"]
     assert counts.keys() == {"finished", "pruned"}
     assert sum(counts.values()) == 9
-    assert "is worse than what others had there" in done.stdout
+    assert "is worse than that of other trials" in done.stdout
     parent, children = tree(home, "hopeless")
     assert parent.info.status == "FINISHED"
     pruned = [child for child in children if child.data.tags["trial_state"] == "pruned"]
@@ -412,7 +414,7 @@ def test_a_hopeless_trial_is_stopped_early_and_counts(
     assert len(pruned) == counts["pruned"]
     full = [child for child in children if child not in pruned]
     assert {child.info.status for child in full} == {"FINISHED"}
-    # They were the slow ones, and stopped with less than the whole of their curves.
+    # The slow ones were pruned, before their curves were complete.
     rate = "optimizer.lr"
     assert max(float(c.data.params[rate]) for c in pruned) < max(float(c.data.params[rate]) for c in full)
     lengths = {child.data.tags["trial"]: curve(home, child.data.tags["trial"]) for child in children}
@@ -425,7 +427,7 @@ def test_a_hopeless_trial_is_stopped_early_and_counts(
 
 
 def curve(home: Path, trial: str) -> int:
-    """How often validation was checked in a trial."""
+    """Return the number of validation checks of a trial."""
     return (home / "multirun" / "trials" / trial / "curves.jsonl").read_text().count("validation/loss")
 
 
@@ -433,7 +435,7 @@ def test_two_objectives_have_a_pareto_front(
     home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]]
 ) -> None:
     done = sweep(
-        "hydra/sweeper=optuna", "model=mixture", "model.vector.components=tag(int, interval(1, 40))",
+        "hydra/sweeper=optuna", "model=mixture", "model.sizes.table.components=tag(int, interval(1, 40))",
         "objective=[bits_per_dim,parameters]", "hydra.sweeper.n_trials=4", "hydra.sweeper.sampler=nsga2",
         "sweep.name=front", env=own_store("front"),
     )  # fmt: skip
@@ -455,7 +457,7 @@ def test_two_objectives_have_a_pareto_front(
 @pytest.mark.slow
 @pytest.mark.parametrize("family", choices("search"))
 def test_the_search_space_of_every_family_can_be_searched(home: Path, sweep: Callable[..., Done], family: str) -> None:
-    # On vectors; what has no likelihood is compared by its samples.
+    # On tables; families without a likelihood are compared by their samples.
     objective = ["objective=wasserstein_1"] if family in ("gan", "one_step") else []
     name = f"space-{family}"
     search = ["hydra/sweeper=optuna", f"+search={family}", "hydra.sweeper.n_trials=2", f"sweep.name={name}"]
@@ -470,7 +472,7 @@ def test_the_commands_of_the_documentation_run_as_they_are_printed(
     text = (ROOT / "docs" / "sweeps.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
     commands = [line for block in blocks for line in block.splitlines() if line and "SWEEP" not in line]
-    assert sum("pipelines/sweep.py" in command for command in commands) >= 3
+    assert sum("lookalike sweep" in command for command in commands) >= 3
     for command in commands:
         done = run(home, *shlex.split(command, comments=True), env=own_store("printed"))
         assert done.returncode == 0, (command, done.stdout, done.stderr)
@@ -478,7 +480,7 @@ def test_the_commands_of_the_documentation_run_as_they_are_printed(
 
 REFUSALS = """
 import json, sys
-from lookalike.core.errors import UserError
+from lookalike.workspace.errors import UserError
 from lookalike.sweeps.command import run
 said = []
 for arguments in json.loads(sys.argv[1]):
@@ -490,19 +492,23 @@ print(json.dumps(said))
 """
 
 
-def test_what_is_wrong_is_said_before_any_work(home: Path, run: Callable[..., Done]) -> None:
+def test_mistakes_are_reported_before_any_work(home: Path, run: Callable[..., Done]) -> None:
     wrong = {
         ("model=gan,vae",): "objective=bits_per_dim: gan has no likelihood",
-        ("model=vae", "objective=frechet_distance"): "heights are vectors",
+        ("model=vae", "objective=frechet_distance"): "heights is of kind table",
         ("model=vae", "objective=nothing"): "there is no such objective",
         ("model=vae", "optimizer.lr=1e-3,-1"): "optimizer.lr=-1: input should be greater than 0",
-        ("model=vae", "model.vector.latent=2,-1"): "model.vector.latent=-1",
+        ("model=vae", "model.latent.table=2,-1"): "model.latent=-1",
         ("model=vae", "optimizer.lr=interval(1e-4,1e-3)"): "a grid takes values, not intervals",
         ("model=vae", "hydra/sweeper=optuna"): "nothing to search",
         ("data=heights,moons", "model=vae"): "add moons to `data` in conf/pipeline.yaml",
         ("model=vae", "sweep.name=../x"): "sweep.name=../x",
         ("+search=vae", "hydra/sweeper=optuna", "objective=[bits_per_dim,parameters]"): "hydra.sweeper.pruner=null",
-        ("+search=vae", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=0"): "hydra.sweeper.n_trials=0: it is a whole",
+        (
+            "+search=vae",
+            "hydra/sweeper=optuna",
+            "hydra.sweeper.n_trials=0",
+        ): "hydra.sweeper.n_trials=0: it must be a whole",
         ("+search=vae", "hydra/sweeper=optuna", "hydra.sweeper.sampler=foo"): "hydra.sweeper.sampler=foo: choose from",
         ("model=vae", "label=female,male"): "label=female: a sweep compares whole models",
         ("model=vae", "label=female"): "label=female: a sweep compares whole models",
@@ -538,22 +544,22 @@ def test_data_that_dvc_did_not_prepare_are_refused_with_the_command_that_does(
         prepared.with_name("away").rename(prepared)
 
 
-def test_a_server_that_is_away_is_no_obstacle_and_is_told_later(
+def test_a_server_that_is_away_is_no_obstacle_and_gets_the_sweep_later(
     home: Path, sweep: Callable[..., Done], run: Callable[..., Done],
     environment: Callable[[Path], dict[str, str]], own_store: Callable[[str], dict[str, str]],
 ) -> None:  # fmt: skip
     away = environment(home) | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
     done = sweep("model=independent", "seed=0,1", "sweep.name=away", env=away)
     assert done.stderr.count("tracking: http://127.0.0.1:9 can't be reached") == 1
-    assert "python pipelines/record.py" in done.stderr
+    assert "lookalike record" in done.stderr
     others = [folder for folder in (home / "multirun").iterdir() if folder.name not in ("trials", "away")]
     for folder in others:
         folder.rename(home / ".trace" / folder.name)
     try:
         for new in ("2", "no"):
-            told = run(home, "python", "pipelines/record.py", env=own_store("away"))
-            assert told.returncode == 0, told.stderr
-            assert f"sweep away: {new} trials that were not recorded" in told.stdout
+            recorded = run(home, "python", "-m", "lookalike", "record", env=own_store("away"))
+            assert recorded.returncode == 0, recorded.stderr
+            assert f"sweep away: {new} trials that were not recorded" in recorded.stdout
     finally:
         for folder in others:
             (home / ".trace" / folder.name).rename(folder)
@@ -565,13 +571,13 @@ def test_a_winner_goes_into_its_file_and_the_pipeline_trains_the_same_weights(
     home: Path, sweep: Callable[..., Done], run: Callable[..., Done], own_store: Callable[[str], dict[str, str]]
 ) -> None:
     def promote(*arguments: str, code: int = 1) -> Done:
-        done = run(home, "python", "pipelines/promote.py", *arguments, env=own_store("winner"))
+        done = run(home, "python", "-m", "lookalike", "promote", *arguments, env=own_store("winner"))
         assert done.returncode == code, done.stdout + done.stderr
         return done
 
     sweep("model=vae", "optimizer.lr=4e-3,2.5e-3", "sweep.name=winner", env=own_store("winner"))
     found = summary(home, "winner")["verdict"]["heights"]
-    assert found["winner"] is None  # one seed each, at the smallest budget
+    assert found["winner"] is None  # one seed each, with the smallest budget
     trial = summary(home, "winner")["configurations"][0]["trials"][0]
     lr = summary(home, "winner")["configurations"][0]["title"].partition("=")[2]
     path = home / "conf" / "model" / "vae.yaml"
@@ -603,15 +609,15 @@ def test_a_winner_goes_into_its_file_and_the_pipeline_trains_the_same_weights(
     assert parent.data.tags["promoted"].startswith(trial)
     assert [child.data.tags["trial"] for child in children if "promoted" in child.data.tags] == [trial]
 
-    repro = run(home, "dvc", "repro", "sample@heights-vae", env=own_store("pipeline"))
+    repro = run(home, "dvc", "repro", "sample@heights-vae-0", env=own_store("pipeline"))
     assert repro.returncode == 0, repro.stderr
     ran = re.findall("Running stage '(.*)'", repro.stdout)
-    assert ran == ["train@heights-vae", "sample@heights-vae"]
+    assert ran == ["train@heights-vae-0", "sample@heights-vae-0"]
     weights = home / "multirun" / "trials" / trial / "train" / "weights.safetensors"
-    assert (home / "artifacts/heights/vae/train/weights.safetensors").read_bytes() == weights.read_bytes()
-    # Its score too, where it is scored as the trial was: on validation, and not on the test set.
+    assert (home / "artifacts/heights/vae/0/train/weights.safetensors").read_bytes() == weights.read_bytes()
+    # Its score is the same too, if it is scored like the trial: on validation data and not on the test set.
     scoring = ["python", "pipelines/evaluate.py", "data=heights", "model=vae", "budget=smoke", "split=validation"]
     scored = run(home, *scoring, env=own_store("pipeline"))
     assert scored.returncode == 0, scored.stderr
-    scores = json.loads((home / "artifacts/heights/vae/evaluate/metrics.json").read_text())
+    scores = json.loads((home / "artifacts/heights/vae/0/evaluate/metrics.json").read_text())
     assert scores == json.loads((home / "multirun" / "trials" / trial / "evaluate" / "metrics.json").read_text())

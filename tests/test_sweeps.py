@@ -1,4 +1,4 @@
-"""Sweeps' parts on their own: the space, statistics over seeds, pruning, the digest of data, a winner's file."""
+"""Tests of the parts of sweeps: space, statistics over seeds, pruning, data digest, the winner's file."""
 
 import math
 import statistics
@@ -18,27 +18,27 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError
 from scipy import stats
 
-from lookalike.core.config import CONF, MODEL_SECTIONS, check, choices
-from lookalike.core.domain import Domain
-from lookalike.core.errors import UserError
-from lookalike.models.build import build, check_settings
-from lookalike.sweeps.check import without_own
+from lookalike.domain.domain import Domain
+from lookalike.families.build import build, check_settings, for_domain
+from lookalike.sweeps.check import checked
+from lookalike.sweeps.keys import key_of, relevant
 from lookalike.sweeps.objectives import OBJECTIVES, check_available, objectives
 from lookalike.sweeps.places import Sweep, title, write
-from lookalike.sweeps.promote import changed
+from lookalike.sweeps.promote import changed, difference
 from lookalike.sweeps.pruning import Pruned, Pruning
 from lookalike.sweeps.remembered import Remembered
 from lookalike.sweeps.space import Space, compose, plain_of, read_space
-from lookalike.sweeps.study import OTHERS, WARM_UP, open_study, queue_again
+from lookalike.sweeps.study import MIN_OTHERS, WARM_UP, open_study, queue_again
 from lookalike.sweeps.summary import LEVEL, estimate, front, is_separate, verdict
-from lookalike.sweeps.trial import key_of, told
+from lookalike.workspace.configuration import CONF, choices
+from lookalike.workspace.errors import UserError
 
 # The space
 
 
 @pytest.fixture
 def space() -> Any:
-    """`space(*overrides)`: what a command's overrides ask for."""
+    """`space(*overrides)`: the space of a command and its configurations."""
 
     def read(*overrides: str) -> tuple[Space, list[dict[str, Any]]]:
         GlobalHydra.instance().clear()
@@ -64,7 +64,7 @@ def test_a_space_is_every_choice_of_groups_and_every_value_of_what_else_is_searc
 
 @pytest.mark.parametrize("family", choices("search"))
 @pytest.mark.parametrize("shape", [(1, 12, 12), (2,)])
-def test_every_value_of_every_search_space_is_one_that_its_family_takes(
+def test_every_family_accepts_every_value_of_its_search_space(
     space: Any, family: str, shape: tuple[int, ...], make_domain: Callable[..., Domain]
 ) -> None:
     found, (plain,) = space("hydra/sweeper=optuna", f"+search={family}")
@@ -75,7 +75,7 @@ def test_every_value_of_every_search_space_is_one_that_its_family_takes(
     assert (plain["likelihood"] is not None) or wanted[0].needs != "likelihood"
     assert not plain["sweep"]["prune"] or plain["likelihood"] is not None
     for _, variant in [("", plain), *found.variants(plain)]:
-        config = check(without_own(variant))
+        config = for_domain(checked(variant), domain)
         check_settings(build(config.model, domain, seed=0), config)
 
 
@@ -113,14 +113,14 @@ def test_every_range_of_a_search_space_is_explained(family: str) -> None:
         ("hydra/launcher=nope", "unknown hydra/launcher .nope.: choose one of basic, joblib"),
     ],
 )
-def test_a_space_that_is_none_is_refused(space: Any, override: str, says: str) -> None:
+def test_a_malformed_space_is_refused(space: Any, override: str, says: str) -> None:
     with pytest.raises(UserError, match=says.replace("(", r"\(")):
         space("model=vae", *override.split())
 
 
-def test_what_a_trial_is_told_is_neither_where_it_is_kept_nor_who_looks_on() -> None:
+def test_places_views_and_settings_of_the_sweep_do_not_identify_a_trial() -> None:
     overrides = ["model=vae", "seed=1", "sweep.folder=/x", "objective=recall", "tracking=none", "hydra.sweep.dir=/x"]
-    assert told(overrides) == ["model=vae", "seed=1"]
+    assert relevant(overrides) == ["model=vae", "seed=1"]
     assert key_of(["seed=1", "model=vae"], "base") == key_of(["model=vae", "seed=1"], "base")
     assert len({key_of(["a=1"], "b"), key_of(["a=2"], "b"), key_of(["a=1"], "c")}) == 3
     assert title(["model=vae", "optimizer.lr=1", "seed=3"], ["optimizer.lr", "seed"]) == "lr=1 seed=3"
@@ -130,11 +130,13 @@ def test_what_a_trial_is_told_is_neither_where_it_is_kept_nor_who_looks_on() -> 
 # Objectives
 
 
-def test_an_objective_that_a_model_or_data_set_has_none_of_is_refused() -> None:
-    common: dict[str, Any] = {"model": "gan", "data": "heights", "kind": "vector", "has_labels": True}
-    with pytest.raises(UserError, match=r"gan has no likelihood. Compare by its samples, with objective=wasserstein_1"):
+def test_an_objective_that_a_model_or_data_set_does_not_have_is_refused() -> None:
+    common: dict[str, Any] = {"model": "gan", "data": "heights", "kind": "table", "has_labels": True}
+    with pytest.raises(
+        UserError, match=r"gan has no likelihood. Compare it by its samples, with objective=wasserstein_1"
+    ):
         check_available(OBJECTIVES["bits_per_dim"], has_likelihood=False, **common)
-    with pytest.raises(UserError, match="it is of images, and heights are vectors") as error:
+    with pytest.raises(UserError, match="it needs data of kind image, and heights is of kind table") as error:
         check_available(OBJECTIVES["frechet_distance"], has_likelihood=False, **common)
     assert "bits_per_dim" not in str(error.value)
     assert "class_distance" in str(error.value)
@@ -142,7 +144,7 @@ def test_an_objective_that_a_model_or_data_set_has_none_of_is_refused() -> None:
         check_available(OBJECTIVES["frechet_distance"], has_likelihood=True, **common)
     for name in ("wasserstein_1", "class_distance"):
         check_available(OBJECTIVES[name], has_likelihood=False, **common)
-    with pytest.raises(UserError, match="it is of labels, and heights has no labels"):
+    with pytest.raises(UserError, match="it needs data with labels, and heights has no labels"):
         check_available(OBJECTIVES["class_distance"], has_likelihood=False, **common | {"has_labels": False})
     for wrong in ("nothing", [], ["recall", "recall"], ["recall", "nothing"], None):
         with pytest.raises(UserError, match="objective="):
@@ -155,13 +157,13 @@ def test_an_objective_that_a_model_or_data_set_has_none_of_is_refused() -> None:
 def row(
     name: str, values: list[float], errors: list[float | None] | None = None, **more: list[float]
 ) -> dict[str, Any]:
-    """A row of a summary, as `configurations` makes it."""
+    """Return a row of a summary, as `configurations` makes it."""
     scores = {"recall" if key == "other" else key: values for key, values in {"bits_per_dim": values, **more}.items()}
     found = {key: estimate(v, errors or [None] * len(v)) for key, v in scores.items()}
     return {"title": name, "data": "heights", "trials": [name], "scores": {k: vars(e) for k, e in found.items()}}
 
 
-def test_two_configurations_are_apart_where_welch_s_test_says_so() -> None:
+def test_two_configurations_differ_if_welch_s_test_says_so() -> None:
     rng = np.random.default_rng(0)
     agreed = 0
     for _ in range(200):
@@ -185,7 +187,7 @@ def test_an_estimate_over_seeds_has_their_mean_deviation_and_student_s_interval(
     assert estimate([2.0], [None]).half_width() is None
 
 
-def test_a_winner_within_error_is_not_crowned() -> None:
+def test_a_best_configuration_within_error_does_not_win() -> None:
     objective = OBJECTIVES["bits_per_dim"]
     clear = verdict([row("a", [1.0, 1.01, 0.99]), row("b", [2.0, 2.01, 1.99])], objective)["verdict"]["heights"]
     assert clear["winner"] == "a"
@@ -197,7 +199,7 @@ def test_a_winner_within_error_is_not_crowned() -> None:
     assert unknown["winner"] is None
 
 
-def test_the_best_of_many_equals_is_seldom_crowned() -> None:
+def test_the_best_of_many_equal_configurations_seldom_wins() -> None:
     rng = np.random.default_rng(1)
     objective = OBJECTIVES["bits_per_dim"]
     crowned = 0
@@ -210,7 +212,7 @@ def test_the_best_of_many_equals_is_seldom_crowned() -> None:
     assert crowned <= 100 * (1 - LEVEL) + 5
 
 
-def test_the_pareto_front_is_what_nothing_beats() -> None:
+def test_the_pareto_front_is_not_dominated() -> None:
     wanted = [OBJECTIVES["bits_per_dim"], OBJECTIVES["recall"]]
     rows = [
         row("a", [1.0], other=[0.1]),
@@ -234,7 +236,7 @@ def sweep(tmp_path: Path) -> Sweep:
 
 def test_a_curve_that_is_worse_than_the_median_of_others_is_stopped(sweep: Sweep) -> None:
     study = open_study(sweep)
-    for i in range(OTHERS):
+    for i in range(MIN_OTHERS):
         trial = study.ask()
         for step in range(1, 11):
             trial.report(1.0 / step + 0.01 * i, step)
@@ -249,19 +251,19 @@ def test_a_curve_that_is_worse_than_the_median_of_others_is_stopped(sweep: Sweep
     for step in range(10, 110, 10):
         good.metrics({"train/loss": 9.0}, step)
         good.metrics({"validation/loss": 0.9 / (step / 10)}, step)
-    bad, told_at = view(study.ask()), []
-    with pytest.raises(Pruned, match=f"at check {WARM_UP}, validation/loss 5 is worse"):
+    bad, reported_at = view(study.ask()), []
+    with pytest.raises(Pruned, match=f"at check {WARM_UP}, validation/loss 5 is worse than"):
         for step in range(10, 110, 10):
-            told_at.append(step)
+            reported_at.append(step)
             bad.metrics({"validation/loss": 5.0}, step)
-    assert len(told_at) == WARM_UP
+    assert len(reported_at) == WARM_UP
     astray = view(study.ask())
     with pytest.raises(Pruned):
         for step in range(10, 110, 10):
             astray.metrics({"validation/loss": math.nan}, step)
 
 
-def test_curves_of_a_training_that_was_killed_are_told_again_and_gone_on_from(sweep: Sweep) -> None:
+def test_curves_of_a_killed_training_are_reported_again_and_continued(sweep: Sweep) -> None:
     study = open_study(sweep)
     trial, folder = study.ask(), sweep.trial("x")
     folder.folder.mkdir(parents=True)
@@ -271,7 +273,7 @@ def test_curves_of_a_training_that_was_killed_are_told_again_and_gone_on_from(sw
     first.metrics({"validation/loss": 2.0}, 20)
     first.close()
     with folder.curves.open("a") as file:
-        file.write('{"step": 30, "mill')  # the line that the kill cut
+        file.write('{"step": 30, "mill')  # a line that the kill cut
     queue_again(study)
     again = study.ask()
     second = Pruning(sweep, folder, asked | {"trial": again.number})
@@ -310,16 +312,16 @@ def test_a_trial_that_dies_again_and_again_is_launched_alone_and_then_given_up(s
 
     jobs = [["seed=a"], ["seed=b"], ["seed=c"]]
     for deaths in (1, 2):
-        begin("a", "b")  # a takes all the memory, and b is beside it
-        died = sweep.correct()
+        begin("a", "b")  # a takes all the memory, and b runs beside it
+        died = sweep.mark_killed()
         sweep.give_up(died)
         assert {(one["fingerprint"], one["deaths"]) for one in died} == {("a", deaths), ("b", deaths)}
-    assert sweep.correct() == []
+    assert sweep.mark_killed() == []
     assert {state(name)["state"] for name in "ab"} == {"killed"}
     assert Remembered(str(sweep.folder)).batches(jobs) == [[["seed=c"]], [["seed=a"]], [["seed=b"]]]
     assert Remembered(str(sweep.folder)).batches([]) == []
     begin("a")
-    sweep.give_up(sweep.correct())
+    sweep.give_up(sweep.mark_killed())
     assert state("a")["state"] == "failed"
     assert state("a")["given_up"] == "s"
     assert "its process was killed 3 times" in state("a")["error"]
@@ -329,11 +331,11 @@ def test_a_trial_that_dies_again_and_again_is_launched_alone_and_then_given_up(s
 # Launchers
 
 
-def test_the_settings_of_slurm_are_some_that_its_launcher_takes() -> None:
+def test_the_slurm_launcher_accepts_its_settings() -> None:
     plugin = pytest.importorskip("hydra_plugins.hydra_submitit_launcher.config")
     settings = yaml.safe_load((CONF / "hydra" / "launcher" / "submitit_slurm.yaml").read_text())
     schema = OmegaConf.structured(plugin.SlurmQueueConf)
-    OmegaConf.merge(schema, settings)  # refuses a key or a type that is not its own
+    OmegaConf.merge(schema, settings)  # refuses unknown keys and wrong types
     with pytest.raises(ConfigKeyError):
         OmegaConf.merge(schema, settings | {"partitions": "x"})
 
@@ -350,9 +352,9 @@ def test_every_process_takes_a_gpu_of_its_own_until_it_ends(tmp_path: Path) -> N
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     processes = [start() for _ in range(3)]
-    told = [process.stdout.readline().strip() for process in processes if process.stdout]
-    assert sorted(told) == ["0", "1", "None"]
-    first = processes[told.index("0")]
+    found = [process.stdout.readline().strip() for process in processes if process.stdout]
+    assert sorted(found) == ["0", "1", "None"]
+    first = processes[found.index("0")]
     first.communicate()
     last = start()
     assert last.communicate()[0].strip() == "0"
@@ -364,24 +366,30 @@ def test_every_process_takes_a_gpu_of_its_own_until_it_ends(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("model", choices("model"))
-def test_a_file_keeps_its_comments_and_all_but_the_values_that_change(model: str) -> None:
+def test_a_file_keeps_its_comments_and_all_values_but_the_promoted_ones(model: str) -> None:
     text = (CONF / "model" / f"{model}.yaml").read_text()
-    values = {key: yaml.safe_load(text).get(key) for key in MODEL_SECTIONS}
-    assert changed(text, values) == text
-    if values["optimizer"] is None:
+    assert changed(text, {}) == text
+    if not yaml.safe_load(text)["optimizer"]:
         return
-    values["optimizer"] = values["optimizer"] | {"lr": 3.21e-05, "muon": 1.5}
-    new = changed(text, values)
-    differing = [(a, b) for a, b in zip(text.splitlines(), new.splitlines(), strict=True) if a != b]
-    assert [b.split("#")[0].strip() for _, b in differing] == ["lr: 3.21e-05", "muon: 1.5"]
-    assert all(a.partition("#")[2] == b.partition("#")[2] for a, b in differing)
-    # As DVC and as Hydra read it, a float either way.
+    new = changed(text, {"optimizer": {"lr": 3.21e-05, "clip": 2.0}})
+    assert {line.partition("#")[2] for line in text.splitlines()} == {
+        line.partition("#")[2] for line in new.splitlines()
+    }
+    added = set(new.splitlines()) - set(text.splitlines())
+    assert {line.partition("#")[0].strip() for line in added} == {"lr: 3.21e-05", "clip: 2.0"}
+    # DVC and Hydra read a float in either notation.
     assert OmegaConf.create(new).optimizer.lr == 3.21e-05
 
 
-def test_lists_of_a_file_stay_in_their_style() -> None:
+def test_only_what_differs_from_the_pipeline_is_promoted() -> None:
+    now = {"model": {"depth": 2, "sizes": {"table": {"hidden": [64, 64]}}}, "optimizer": {"lr": 1e-3, "clip": 1.0}}
+    wanted = {"model": {"depth": 2, "sizes": {"table": {"hidden": [8]}}}, "optimizer": {"lr": 2e-3, "clip": 1.0}}
+    assert difference(now, wanted) == {"model": {"sizes": {"table": {"hidden": [8]}}}, "optimizer": {"lr": 2e-3}}
+    assert difference(now, now) == {}
+
+
+def test_lists_of_a_file_stay_in_one_line() -> None:
     text = (CONF / "model" / "vae.yaml").read_text()
-    values = {key: yaml.safe_load(text).get(key) for key in MODEL_SECTIONS}
-    values["model"]["image"]["widths"] = [24, 48]
-    (line,) = set(changed(text, values).splitlines()) - set(text.splitlines())
+    new = changed(text, {"model": {"sizes": {"image": {"widths": [24, 48]}}}})
+    (line,) = set(new.splitlines()) - set(text.splitlines())
     assert line.strip().startswith("widths: [24, 48]")

@@ -1,4 +1,4 @@
-"""Training follows from the configuration and the data: killed, watched or previewed, it ends with the same bytes."""
+"""Tests of training: interrupted, observed or with previews, it ends with the same bytes."""
 
 import copy
 import itertools
@@ -14,16 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lookalike.core.config import Config, Optimizer, Trainer
-from lookalike.core.domain import Domain
-from lookalike.core.errors import UserError
-from lookalike.history import History, Silent
-from lookalike.training import Arrays, Batches, gather, operations_per_step, train
+from lookalike.domain.domain import Domain
+from lookalike.families.build import for_domain
+from lookalike.training.batches import Arrays, Batches, gather
+from lookalike.training.budget import operations_per_step
+from lookalike.training.history import History, Silent
+from lookalike.training.loop import train
+from lookalike.workspace.configuration import Config, Optimizer, Trainer
+from lookalike.workspace.errors import UserError
 
-OPTIMIZER = Optimizer(lr=0.02, weight_decay=0.1, warmup=0.1, clip=0.5, average=0.2, momentum=0.9, muon=0.0)
+OPTIMIZER = Optimizer(lr=0.02, weight_decay=0.1, warmup=0.1, clip=0.5, ema_horizon=0.2, beta1=0.9, muon=0.0)
 TRAINER = Trainer(
-    accelerator="cpu", devices=1, compile=False, precision="32-true", threads=1, checks=4, validation_points=30,
-    previews=0, batch_size=16,
+    accelerator="cpu", devices=1, nodes=1, compile=False, precision="32-true", threads=1, checks=4,
+    validation_points=30, previews=0, batch_size=16,
 )  # fmt: skip
 STEPS, BATCH = 40, 8
 
@@ -72,25 +75,25 @@ class Brittle(nn.Module):
 
 
 class Watcher:
-    """Keeps what it is told; interrupts at a step of training, validation or preview, as Ctrl-C would."""
+    """Keep what is reported; interrupt at a step of training, validation or preview, as Ctrl-C would."""
 
     def __init__(self, interrupt: tuple[str, int] | None = None) -> None:
         self.interrupt = interrupt
-        self.told: list[tuple[str, int]] = []
+        self.reported: list[tuple[str, int]] = []
         self.previews: dict[int, NDArray[Any]] = {}
 
-    def tell(self, kind: str, step: int) -> None:
-        self.told.append((kind, step))
+    def report(self, kind: str, step: int) -> None:
+        self.reported.append((kind, step))
         if (kind, step) == self.interrupt:
             raise KeyboardInterrupt
 
     def metrics(self, values: dict[str, float], step: int) -> None:
         (kind,) = {name.split("/")[0] for name in values}
-        self.tell(kind, step)
+        self.report(kind, step)
 
     def samples(self, samples: NDArray[Any], step: int) -> None:
         self.previews[step] = samples
-        self.tell("samples", step)
+        self.report("samples", step)
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +121,8 @@ def run(
     )  # fmt: skip
 
 
-def told(history: History) -> Any:
-    """All of a history, in a form that compares."""
+def comparable(history: History) -> Any:
+    """Return all of a history in a form that compares."""
     return history.train, history.validation, {step: values.tolist() for step, values in history.previews.items()}
 
 
@@ -169,11 +172,11 @@ def test_rows_of_several_arrays_stay_together() -> None:
     ],
     ids=lambda at: f"{at[0]} {at[1]}",
 )
-def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
+def test_a_run_that_was_stopped_continues_to_the_same_bytes(
     arrays: Arrays, tmp_path: Path, average: float, interrupt: tuple[str, int]
 ) -> None:
     settings: dict[str, Any] = {
-        "optimizer": OPTIMIZER.model_copy(update={"average": average}),
+        "optimizer": OPTIMIZER.model_copy(update={"ema_horizon": average}),
         "trainer": TRAINER.model_copy(update={"previews": 2}),
     }
     whole, halves = fresh(), fresh()
@@ -183,11 +186,11 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         run(halves, arrays, tmp_path / "halves", **settings, watcher=stopped)
     halves = fresh()
-    assert told(run(halves, arrays, tmp_path / "halves", **settings, watcher=resumed)) == told(history)
+    assert comparable(run(halves, arrays, tmp_path / "halves", **settings, watcher=resumed)) == comparable(history)
     assert weights(halves) == weights(whole)
     assert history.previews.keys() == seen.previews.keys() == {20, 40}
     last_checkpoint = (interrupt[1] - 1) // 10 * 10
-    assert min(step for kind, step in resumed.told if kind == "train") == last_checkpoint + 1
+    assert min(step for kind, step in resumed.reported if kind == "train") == last_checkpoint + 1
 
 
 def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_bytes(arrays: Arrays, tmp_path: Path) -> None:
@@ -197,7 +200,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_bytes(arrays: 
         with pytest.raises(KeyboardInterrupt):
             run(fresh(), arrays, tmp_path / "often", watcher=Watcher(("train", step)))
     often = fresh()
-    assert told(run(often, arrays, tmp_path / "often")) == told(history)
+    assert comparable(run(often, arrays, tmp_path / "often")) == comparable(history)
     assert weights(often) == weights(whole)
 
 
@@ -208,12 +211,12 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_bytes(arrays: 
 def test_a_run_that_was_complete_when_it_was_killed_stays_as_it_was(
     arrays: Arrays, tmp_path: Path, average: float
 ) -> None:
-    optimizer = OPTIMIZER.model_copy(update={"average": average})
+    optimizer = OPTIMIZER.model_copy(update={"ema_horizon": average})
     once, twice, watcher = fresh(), fresh(), Watcher()
     history = run(once, arrays, tmp_path, optimizer=optimizer)
-    assert told(run(twice, arrays, tmp_path, optimizer=optimizer, watcher=watcher)) == told(history)
+    assert comparable(run(twice, arrays, tmp_path, optimizer=optimizer, watcher=watcher)) == comparable(history)
     assert weights(twice) == weights(once)
-    assert not watcher.told
+    assert not watcher.reported
 
 
 def test_previews_and_what_was_drawn_before_do_not_change_training(arrays: Arrays, tmp_path: Path) -> None:
@@ -253,7 +256,7 @@ def test_training_is_adamw_with_clipping_warmup_cosine_and_averaging(
 ) -> None:
     """Against the loop written out: the same weights, up to rounding."""
     ours, theirs = fresh(Plain), fresh(Plain)
-    run(ours, arrays, tmp_path, optimizer=OPTIMIZER.model_copy(update={"average": average}))
+    run(ours, arrays, tmp_path, optimizer=OPTIMIZER.model_copy(update={"ema_horizon": average}))
     matrices = [p for p in theirs.parameters() if p.ndim > 1]
     others = [p for p in theirs.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
@@ -277,7 +280,7 @@ def test_training_is_adamw_with_clipping_warmup_cosine_and_averaging(
 
 def test_averaged_weights_are_others_than_the_last(arrays: Arrays, tmp_path: Path) -> None:
     last, averaged = fresh(), fresh()
-    run(last, arrays, tmp_path / "last", optimizer=OPTIMIZER.model_copy(update={"average": 0.0}))
+    run(last, arrays, tmp_path / "last", optimizer=OPTIMIZER.model_copy(update={"ema_horizon": 0.0}))
     run(averaged, arrays, tmp_path / "averaged")
     assert weights(last) != weights(averaged)
 
@@ -295,9 +298,9 @@ def test_curves_and_previews_reach_the_last_step(arrays: Arrays, tmp_path: Path,
     assert history.train[-1]["step"] == steps
     assert history.validation[-1]["step"] == steps
     assert steps in watcher.previews
-    assert told(history)[2] == {step: values.tolist() for step, values in watcher.previews.items()}
+    assert comparable(history)[2] == {step: values.tolist() for step, values in watcher.previews.items()}
     assert set(history.train[0]) == set(history.validation[0]) == {"step", "loss", "noise"}
-    assert ("train", steps) in watcher.told
+    assert ("train", steps) in watcher.reported
 
 
 def test_validation_is_scored_with_the_averaged_weights(arrays: Arrays, tmp_path: Path) -> None:
@@ -336,7 +339,7 @@ def test_a_loss_that_is_nan_leaves_the_last_good_checkpoint(arrays: Arrays, tmp_
 def test_weights_that_are_nan_at_a_check_or_at_the_end_are_not_kept(
     arrays: Arrays, tmp_path: Path, step: int, average: float
 ) -> None:
-    optimizer = OPTIMIZER.model_copy(update={"average": average})
+    optimizer = OPTIMIZER.model_copy(update={"ema_horizon": average})
     with pytest.raises(UserError, match=rf"the loss on validation data is nan after {step + 1} steps: .*optimizer\.lr"):
         run(fresh(Brittle, poison=step), arrays, tmp_path, optimizer=optimizer)
     (path,) = tmp_path.glob("*.ckpt")
@@ -383,7 +386,7 @@ class Layers(nn.Module):
         return {"loss": self.layers(x).square().mean() + torch.rand(())}
 
 
-def test_operations_of_linear_layers_are_two_a_multiply_add() -> None:
+def test_operations_of_linear_layers_are_two_per_multiply_add() -> None:
     x = torch.randn(16, 10)
     # Forward, and the gradient of the weights; the input needs none.
     assert operations_per_step(Layers(10, 7), (x,)) == 2 * (2 * 16 * 10 * 7)
@@ -414,11 +417,12 @@ def test_operations_of_a_family_grow_with_the_batch(
 
 
 @pytest.mark.parametrize("family", ["vae", "flow_matching"])
-def test_a_family_that_was_stopped_goes_on_to_the_same_bytes(
+def test_a_family_that_was_stopped_continues_to_the_same_bytes(
     family: str, small_config: Callable[..., Config], small_model: Callable[..., Any],
     make_domain: Callable[..., Domain], tmp_path: Path,
 ) -> None:  # fmt: skip
-    config, domain = small_config(family), make_domain(1, 6, 6, levels=8)
+    domain = make_domain(1, 6, 6, levels=8)
+    config = for_domain(small_config(family), domain)
     grid = np.random.default_rng(0).integers(0, 8, (60, 1, 6, 6), dtype=np.uint8)
 
     assert config.optimizer is not None

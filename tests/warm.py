@@ -1,8 +1,8 @@
-"""Scripts in processes that have their imports behind them: each is forked from one that made them once.
+"""Run scripts in processes forked from one that has imported the large libraries once.
 
-Tests start scripts by the dozen, and each would spend seconds on torch, Lightning and MLflow. Nothing of this
-project is imported beforehand, so that every script runs the code of its own checkout. What is about the start of a
-process itself (signals, limits, how long it takes) starts a real one.
+Tests start dozens of scripts, and each would spend seconds on importing torch, Lightning and MLflow. Nothing of this
+project is imported beforehand, so every script runs the code of its own checkout. Tests of the start of a process
+(signals, limits, duration) start a real one.
 """
 
 import gc
@@ -76,7 +76,10 @@ def become(command: list[str], cwd: str, env: dict[str, str], outputs: list[str]
     sys.argv = command
     sys.orig_argv = [sys.executable, *command]
     sys.path[:1] = [str(Path(command[0]).parent.resolve()), *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
-    runpy.run_path(command[0], run_name="__main__")
+    if command[0] == "lookalike":
+        runpy.run_module("lookalike", run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(command[0], run_name="__main__")
 
 
 def serve() -> None:

@@ -1,4 +1,4 @@
-"""Hydra's launcher on Ray. Every stage's Hydra imports this, so Ray comes late."""
+"""Hydra's launcher on Ray. Hydra imports this in every stage, so Ray is imported late."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from hydra.core.utils import JobReturn
 
 
 class RayLauncher(BasicLauncher):
-    """A task a trial. One whose worker dies is lost alone, and is run again by the same command."""
+    """Run one task per trial. A task whose worker dies is lost alone; the same command runs it again."""
 
     def __init__(self, *, address: str | None, num_cpus: float, num_gpus: float) -> None:
         super().__init__()

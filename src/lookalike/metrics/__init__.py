@@ -1,4 +1,4 @@
-"""Pure functions from samples and a reference to a number and its error, one idea a file."""
+"""Pure functions from samples and a reference to a number and its error, one idea per file."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ class Score(NamedTuple):
 
 
 class ScoredTest(NamedTuple):
-    """A number, its standard error, and how often two draws of one distribution would differ as much."""
+    """A number, its standard error, and the probability that two draws of one distribution differ as much."""
 
     value: float
     error: float

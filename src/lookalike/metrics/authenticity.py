@@ -1,8 +1,8 @@
 """Authenticity: the share of samples that are not nearer to a training point than training points are to each other.
 
-A sample is authentic if the training point nearest to it has another training point that is nearer to it than the
-sample is.  (Alaa et al., How faithful is your synthetic data?, 2022, arXiv:2102.08921.) Data drawn anew have a value
-of their own, about a half; copies have 0, samples far from all data have 1.
+A sample is authentic if its nearest training point has another training point closer to it than the sample is.  (Alaa
+et al., How faithful is your synthetic data?, 2022, arXiv:2102.08921.) New real data score about a half, copies score 0,
+and samples far from all data score 1.
 """
 
 from typing import Any, NamedTuple
@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.core.errors import UserError
 from lookalike.metrics import Score
 from lookalike.metrics.inputs import check
 from lookalike.metrics.neighbours import nearest
+from lookalike.workspace.errors import UserError
 
 
 class Authenticity(NamedTuple):
-    """The share; of each sample the row of the nearest training point and its distance `[N]`."""
+    """The share of authentic samples; rows and distances `[N]` of the training points nearest to the samples."""
 
     score: Score
     nearest: NDArray[np.int64]
@@ -25,18 +25,23 @@ class Authenticity(NamedTuple):
 
 
 def authenticity(samples: NDArray[Any], training: NDArray[Any], *, apart: NDArray[Any] | None = None) -> Authenticity:
-    """Of samples `[N, D]` against training data `[T, D]`; the error is that of a mean over samples.
+    """Return the authenticity of samples `[N, D]` against training data `[T, D]`, with the error of a mean.
 
     Args:
-        apart: distance of each training point to the nearest other one `[T]`, as `neighbours.apart` gives it. Without,
-            it is looked for, of the training points that are nearest to some sample.
+        samples: samples.
+        training: training data.
+        apart: distances `[T]` of each training point to the nearest other one, as `neighbours.apart` returns them. By
+            default they are computed for the training points that are nearest to some sample.
+
+    Raises:
+        UserError: the sets do not fit together, or `apart` has another length than the training data.
     """
     check(samples=samples, training=training)
     distances, rows = nearest(samples, training)
     distance, row = distances[:, 0], rows[:, 0]
     if apart is None:
         asked, back = np.unique(row, return_inverse=True)
-        # Each is its own nearest, at distance zero; the second is the nearest other, or a copy.
+        # Each point is its own nearest one, at distance zero; the second one is another point, or a copy.
         other = nearest(training[asked], training, k=2)[0][:, 1][back]
     elif apart.shape != (len(training),):
         raise UserError(f"apart: one distance for each of {len(training)} training points, not {apart.shape}")

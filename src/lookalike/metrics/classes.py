@@ -1,10 +1,10 @@
-"""How far the shares of classes among samples are from those of a reference, both as one classifier sees them.
+"""Distance between the class shares of samples and of a reference, where one classifier decides all classes.
 
-With shares p of the samples and q of the reference: the total variation ½ Σ_c |p_c - q_c| is the part of the samples
-that would have to be of another class; the gap max_c |p_c - q_c| belongs to the class that is furthest off.
+With shares p of the samples and q of the reference, the total variation ½ Σ_c |p_c - q_c| is the share of the samples
+that would have to change their class; the gap max_c |p_c - q_c| belongs to the class that is farthest off.
 
-Neither is zero for two draws of one distribution: of 10 classes alike, 5000 samples and 10,000 images of a reference
-are about 0.02 apart. What real data score tells how much of a number that is.
+Neither is zero for two draws of one distribution: with 10 equally frequent classes, 5,000 samples and 10,000 images of
+a reference are about 0.02 apart. The score of real data shows how much of a number this chance explains.
 """
 
 from collections.abc import Callable
@@ -21,32 +21,32 @@ BOOTSTRAPS = 1000
 
 
 def differences(counts: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.float64]:
-    """p - q `[..., C]` of counts a class `[..., C]` and of those of a reference `[C]`."""
+    """Return p - q `[..., C]` from counts per class `[..., C]` and those of a reference `[C]`."""
     difference: NDArray[np.float64] = counts / counts.sum(axis=-1, keepdims=True) - reference / reference.sum()
     return difference
 
 
 def differences_error(counts: Counts, reference: Counts) -> NDArray[np.float64]:
-    """Standard errors of p - q `[C]`, where both counts `[C]` are draws."""
+    """Return the standard errors `[C]` of p - q, where both counts `[C]` are random draws."""
     variances = [n / n.sum() * (1 - n / n.sum()) / n.sum() for n in (counts, reference)]
     error: NDArray[np.float64] = np.sqrt(variances[0] + variances[1])
     return error
 
 
 def class_distance(counts: Counts, reference: Counts) -> Score:
-    """The total variation between two histograms `[C]`, from 0 to 1."""
+    """Return the total variation between two histograms `[C]`, from 0 to 1."""
     return with_bootstrap_error(lambda drawn: 0.5 * np.abs(differences(drawn, reference)).sum(axis=-1), counts)
 
 
 def class_gap(counts: Counts, reference: Counts) -> Score:
-    """The largest difference of one class's shares in two histograms `[C]`, from 0 to 1."""
+    """Return the largest difference between the shares of a class in two histograms `[C]`, from 0 to 1."""
     return with_bootstrap_error(lambda drawn: np.abs(differences(drawn, reference)).max(axis=-1), counts)
 
 
 def with_bootstrap_error(distance: Callable[[NDArray[Any]], NDArray[Any]], counts: Counts) -> Score:
-    """A distance and the deviation it has over samples drawn anew, which are multinomial; the reference is held fixed.
+    """Return a distance and its standard deviation over multinomial draws of new samples, with the reference fixed.
 
-    Samples of one class alone are so again each time: their error is zero.
+    If all samples are of one class, so are all draws, and the error is zero.
     """
     total = int(counts.sum())
     drawn = np.random.default_rng(0).multinomial(total, counts / total, size=BOOTSTRAPS)

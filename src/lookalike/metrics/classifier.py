@@ -1,12 +1,13 @@
-"""Classifier two-sample test: can a classifier tell samples from real data that it has not seen?
+"""Classifier two-sample test: can a classifier tell unseen samples and real data apart?
 
-Half of both sets trains it, its accuracy on the other half is the value: 50 % if the distributions are one, 100 % if
-they never overlap.  (Lopez-Paz & Oquab, Revisiting classifier two-sample tests, 2017, arXiv:1610.06545.) The p-value is
-exact: given how many it takes for samples, those that are follow a hypergeometric law if labels mean nothing.
+The classifier is trained on half of both sets, and its accuracy on the other half is the score: 0.5 if the
+distributions are equal, 1 if they do not overlap.  (Lopez-Paz & Oquab, Revisiting classifier two-sample tests, 2017,
+arXiv:1610.06545.) The p-value is exact: given the number of points that it takes for samples, the number of those that
+are samples is hypergeometric if the labels carry no information.
 
-The classifier is ridge regression of ±1 on the features, their squares and random Fourier features of several widths
-(Rahimi & Recht, Random features for large-scale kernel machines, 2007): smooth borders in any dimension, a closed form,
-the same answer each time.
+The classifier is a ridge regression of ±1 on the features, their squares and random Fourier features of several widths
+(Rahimi & Recht, Random features for large-scale kernel machines, 2007). It has smooth decision boundaries in any
+dimension and a closed form, so that it gives the same answer each time.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,27 +22,27 @@ from lookalike.metrics.inputs import check
 from lookalike.metrics.neighbours import Floats, squared_distances
 
 WIDTHS = (1.0, 0.5, 0.25, 0.125)
-"""Of the Fourier features, in median distances between points."""
+"""Widths of the Fourier features, in median distances between points."""
 
 FOURIER = 128
-"""Random features of each width."""
+"""Number of random features per width."""
 
-MOST = 256
-"""More dimensions than this are projected at random onto as many."""
+MAX_DIMENSIONS = 256
+"""More dimensions than this are projected at random onto this many."""
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""Penalties a point, of which the one that is best on a quarter of the training half is taken."""
+"""Penalties per point; the one that is best on a quarter of the training half is used."""
 
 
 def classifier_test(samples: NDArray[Any], reference: NDArray[Any]) -> ScoredTest:
-    """Held-out accuracy on samples `[N, D]` and a reference `[M, D]`, the larger cut down to the size of the smaller.
+    """Return the held-out accuracy on samples `[N, D]` and a reference `[M, D]`, the larger cut to the smaller's size.
 
     The error is that of the held-out half, given the classifier.
     """
-    check(least=16, samples=samples, reference=reference)
+    check(min_rows=16, samples=samples, reference=reference)
     generator = np.random.default_rng(0)
     size = min(len(samples), len(reference))
-    # Rows of one order in both: a pair of equal points is never divided between training and held-out data.
+    # Both sets have the same order, so that two equal points in one row are never divided into training and test.
     order = generator.permutation(size)
     if len(samples) == len(reference):
         ours, theirs = samples[order], reference[order]
@@ -49,10 +50,10 @@ def classifier_test(samples: NDArray[Any], reference: NDArray[Any]) -> ScoredTes
         ours, theirs = (points[generator.permutation(len(points))[:size]] for points in (samples, reference))
     half, quarter = size // 2, size // 8
     x, y = np.concatenate([ours[:half], theirs[:half]]), np.repeat([1.0, -1.0], half)
-    chosen = np.tile(np.arange(half) < quarter, 2)
+    test = np.tile(np.arange(half) < quarter, 2)
     embed = embedding(x, generator)
     z = embed(x)
-    losses = [((z[chosen] @ w - y[chosen]) ** 2).mean() for w in ridge(z[~chosen], y[~chosen], RIDGES)]
+    losses = [((z[test] @ w - y[test]) ** 2).mean() for w in ridge(z[~test], y[~test], RIDGES)]
     (weights,) = ridge(z, y, [RIDGES[int(np.argmin(losses))]])
     caught, taken = (float(np.count_nonzero(embed(held[half:]) @ weights > 0)) for held in (ours, theirs))
     n = size - half
@@ -62,11 +63,13 @@ def classifier_test(samples: NDArray[Any], reference: NDArray[Any]) -> ScoredTes
 
 
 def embedding(points: NDArray[Any], generator: np.random.Generator) -> Callable[[NDArray[Any]], Floats]:
-    """A map of points `[N, D]` to what the classifier sees of them `[N, F]`, scaled by the points given here."""
-    mean, spread = points.mean(axis=0, dtype=np.float64), points.std(axis=0, dtype=np.float64)
-    scale = np.where(spread > 1e-12 * (np.abs(mean) + spread), spread, np.inf)  # constants are left out
+    """Return the map from points `[N, D]` to the inputs `[N, F]` of the classifier, scaled by the given points."""
+    mean, std = points.mean(axis=0, dtype=np.float64), points.std(axis=0, dtype=np.float64)
+    scale = np.where(std > 1e-12 * (np.abs(mean) + std), std, np.inf)  # Leave out constant features.
     dimension = points.shape[1]
-    project = generator.normal(size=(dimension, MOST)) / np.sqrt(dimension) if dimension > MOST else np.eye(dimension)
+    project = np.eye(dimension)
+    if dimension > MAX_DIMENSIONS:
+        project = generator.normal(size=(dimension, MAX_DIMENSIONS)) / np.sqrt(dimension)
 
     def whiten(x: NDArray[Any]) -> Floats:
         whitened: Floats = ((x - mean) / scale) @ project
@@ -85,7 +88,7 @@ def embedding(points: NDArray[Any], generator: np.random.Generator) -> Callable[
 
 
 def ridge(x: Floats, y: Floats, penalties: Sequence[float]) -> list[Floats]:
-    """Weights `[F]` that minimise the mean of (x · w - y)² + penalty |w|², one for each penalty."""
+    """Return for each penalty the weights `[F]` that minimize the mean of (x · w - y)² + penalty |w|²."""
     values, vectors = np.linalg.eigh(x.T @ x / len(x))
     target = vectors.T @ (x.T @ y / len(x))
     return [vectors @ (target / (values.clip(min=0) + penalty)) for penalty in penalties]

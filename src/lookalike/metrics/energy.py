@@ -1,8 +1,7 @@
-"""Energy distance: zero if and only if two distributions are the same.
+"""Energy distance: zero if and only if two distributions are equal.
 
 2 E|x - y| - E|x - x'| - E|y - y'|  (Székely & Rizzo, Energy statistics, 2013), which is the squared maximum mean
-discrepancy under the kernel -|x - y|. The unbiased estimate is used; SciPy's `energy_distance` is the root of the
-biased one.
+discrepancy with the kernel -|x - y|. The estimate is unbiased; SciPy's `energy_distance` is the root of the biased one.
 """
 
 from typing import Any
@@ -16,11 +15,11 @@ from lookalike.metrics.pairs import mean_discrepancy
 
 
 def energy_distance(samples: NDArray[Any], reference: NDArray[Any]) -> ScoredTest:
-    """Of samples `[N, D]` and a reference `[M, D]`, in their unit; unbiased, so it may be below zero."""
+    """Return the distance of samples `[N, D]` to a reference `[M, D]`, in their unit; it may be below zero."""
     return mean_discrepancy(samples, reference, closeness)
 
 
 def closeness(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    """`[N, M]`."""
+    """Return the kernel -|a_i - b_j| `[N, M]`."""
     distances = squared_distances(a, b)
     return np.negative(np.sqrt(distances, out=distances), out=distances)

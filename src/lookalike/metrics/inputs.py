@@ -1,26 +1,26 @@
-"""What every metric asks of its input: finite numbers in rows of one width, and enough of them."""
+"""The check of inputs that all metrics share: finite numbers in rows of the same width, and enough rows."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.core.errors import UserError
+from lookalike.workspace.errors import UserError
 
 
-def check(*, least: int = 2, **sets: NDArray[Any]) -> None:
-    """Refuse sets of points `[N, D]`, given by their names, that no number can be made of.
+def check(*, min_rows: int = 2, **sets: NDArray[Any]) -> None:
+    """Check sets of points `[N, D]`, given by their names.
 
     Raises:
-        UserError: not a matrix of finite numbers, of different widths, or fewer rows than `least`.
+        UserError: a set is no matrix of finite numbers or has fewer rows than `min_rows`, or the widths differ.
     """
     for name, points in sets.items():
         if not isinstance(points, np.ndarray) or points.dtype.kind not in "buif":
             raise UserError(f"{name}: an array of numbers is needed, not {getattr(points, 'dtype', type(points))}")
         if points.ndim != 2 or not points.shape[1]:
             raise UserError(f"{name}: rows of features [N, D] are needed, not an array of shape {points.shape}")
-        if len(points) < least:
-            raise UserError(f"{name}: {len(points)} rows, and this metric needs at least {least}")
+        if len(points) < min_rows:
+            raise UserError(f"{name}: {len(points)} rows, and this metric needs at least {min_rows}")
         if points.dtype.kind == "f" and not (np.isfinite(points.min()) and np.isfinite(points.max())):
             bad = int((~np.isfinite(points)).any(axis=1).sum())
             raise UserError(f"{name}: {bad} of {len(points)} rows hold NaN or infinity. Fix the model that made them")

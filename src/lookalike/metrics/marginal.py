@@ -1,7 +1,8 @@
-"""Distances between one-dimensional distributions, a dimension at a time.
+"""Distances between one-dimensional distributions, one dimension at a time.
 
-Wasserstein-1 is the area between two distribution functions, in the data's unit; Kolmogorov-Smirnov is the largest gap
-between them. Both come from SciPy. For more than one dimension: the mean of the first and the largest of the second.
+Wasserstein-1 is the area between two distribution functions, in the unit of the data. Kolmogorov-Smirnov is the largest
+difference between them. Both come from SciPy. With several dimensions the mean of the first and the maximum of the
+second are taken.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ BOOTSTRAPS = 200
 
 
 def wasserstein_1(samples: NDArray[Any], reference: NDArray[Any]) -> Score:
-    """Mean over dimensions, in the data's unit, of samples `[N, D]` against a reference `[M, D]`."""
+    """Return the mean over dimensions for samples `[N, D]` against a reference `[M, D]`, in the unit of the data."""
 
     def distance(a: NDArray[Any]) -> float:
         return float(np.mean([scipy_wasserstein(a[:, d], reference[:, d]) for d in range(a.shape[1])]))
@@ -27,7 +28,7 @@ def wasserstein_1(samples: NDArray[Any], reference: NDArray[Any]) -> Score:
 
 
 def kolmogorov_smirnov(samples: NDArray[Any], reference: NDArray[Any]) -> Score:
-    """Largest over dimensions, between 0 and 1, of samples `[N, D]` against a reference `[M, D]`."""
+    """Return the maximum over dimensions, from 0 to 1, for samples `[N, D]` against a reference `[M, D]`."""
 
     def distance(a: NDArray[Any]) -> float:
         gaps = [ks_2samp(a[:, d], reference[:, d], method="asymp").statistic for d in range(a.shape[1])]
@@ -37,7 +38,7 @@ def kolmogorov_smirnov(samples: NDArray[Any], reference: NDArray[Any]) -> Score:
 
 
 def with_bootstrap_error(distance: Callable[[NDArray[Any]], float], samples: NDArray[Any]) -> Score:
-    """A distance and the deviation it has over samples drawn anew, with replacement; the reference is held fixed."""
+    """Return a distance and its standard deviation over samples drawn with replacement, with the reference fixed."""
     generator = np.random.default_rng(0)
     resampled = [distance(samples[generator.integers(0, len(samples), len(samples))]) for _ in range(BOOTSTRAPS)]
     return Score(distance(samples), float(np.std(resampled, ddof=1)))

@@ -1,4 +1,4 @@
-"""Distances between all points of two sets, a tile at a time, and the nearest of one set to each of another."""
+"""Distances between all points of two sets, one tile at a time, and nearest neighbours."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 ROWS, COLUMNS = 256, 512
-"""A tile of distances is 1 MB: it stays in the cache while several things are asked of it."""
+"""Size of a tile of distances: 1 MB, which stays in the cache."""
 
 
 def pieces(rows: int, size: int) -> Iterator[slice]:
-    """Consecutive slices of at most `size` rows."""
+    """Yield consecutive slices of at most `size` rows."""
     return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
 def squared_distances(a: NDArray[Any], b: NDArray[Any]) -> Floats:
-    """|a_i - b_j|² `[N, M]` as one matrix product: [a, |a|², 1] · [-2b, 1, |b|²].
+    """Return |a_i - b_j|² `[N, M]` by one matrix product, [a, |a|², 1] · [-2b, 1, |b|²].
 
-    Squared norms are taken smaller by the largest rounding error of the product. So equal points are at distance zero
-    exactly, and every other squared distance is off by about 1e-14 of the squared norms.
+    Squared norms are reduced by the largest rounding error of the product. So equal points have distance zero exactly,
+    and all other squared distances have an error of about 1e-14 of the squared norms.
     """
     centre = b.mean(axis=0, dtype=np.float64)
     a, b = a - centre, b - centre
@@ -36,10 +36,13 @@ def squared_distances(a: NDArray[Any], b: NDArray[Any]) -> Floats:
 def nearest(
     points: NDArray[Any], among: NDArray[Any], *, k: int = 1, others: bool = False
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """Distances and indices `[N, k]` of the k nearest among `[M, D]` to each of the points `[N, D]`, nearest first.
+    """Return distances and indices `[N, k]` of the k points of a set `[M, D]` nearest to each point `[N, D]`.
 
     Args:
-        others: the points are the set itself: none is its own neighbour.
+        points: the points.
+        among: the set.
+        k: number of neighbours; the nearest one comes first.
+        others: whether the points are the set itself, so that no point counts as its own neighbour.
     """
     distances, indices = np.empty((len(points), k)), np.empty((len(points), k), dtype=np.int64)
     for rows in pieces(len(points), ROWS):
@@ -63,9 +66,9 @@ def nearest(
 
 
 def apart(points: NDArray[Any]) -> Floats:
-    """Distance of each of the points `[N, D]` to the nearest other one `[N]`; zero for those that repeat.
+    """Return the distance `[N]` of each point `[N, D]` to the nearest other point; zero for repeated points.
 
-    What `nearest(points, points, others=True)` finds, in half the time: each pair is looked at once.
+    It equals that of `nearest(points, points, others=True)` in half the time, because each pair is computed once.
     """
     near = np.full(len(points), np.inf)
     for rows in pieces(len(points), COLUMNS):
@@ -82,7 +85,7 @@ def apart(points: NDArray[Any]) -> Floats:
 
 
 def merged(near: Floats, who: NDArray[np.int64], squared: Floats, first: int) -> tuple[Floats, NDArray[np.int64]]:
-    """The k nearest `[N, k]` of those so far and of a further tile, of which few are near enough to matter."""
+    """Return the k nearest points `[N, k]` of those found so far and of a new tile, of which few points matter."""
     count, k = near.shape
     row, column = np.nonzero(squared < near[:, -1:])
     if not len(row):
@@ -95,7 +98,7 @@ def merged(near: Floats, who: NDArray[np.int64], squared: Floats, first: int) ->
 
 
 def smallest(values: Floats, k: int) -> NDArray[np.int64]:
-    """Columns `[N, k]` of the k smallest in each row, in no order."""
+    """Return the columns `[N, k]` of the k smallest values in each row, in any order."""
     if k >= values.shape[1]:
         return np.tile(np.arange(values.shape[1]), (len(values), 1))
     found: NDArray[np.int64] = np.argpartition(values, k - 1, axis=1)[:, :k]

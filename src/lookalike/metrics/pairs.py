@@ -1,11 +1,11 @@
-"""The squared maximum mean discrepancy: two sets compared by a kernel on pairs of points.
+"""The squared maximum mean discrepancy between two sets, by a kernel on pairs of points.
 
-MMD² = E k(x, x') + E k(y, y') - 2 E k(x, y), estimated without bias: no point is paired with itself, so that the mean
-over draws of one distribution is zero and a value may be negative.  (Gretton et al., A kernel two-sample test, 2012.)
+MMD² = E k(x, x') + E k(y, y') - 2 E k(x, y). The estimate is unbiased, because no point is paired with itself: its mean
+over draws of one distribution is zero, and it may be negative.  (Gretton et al., A kernel two-sample test, 2012.)
 
-All pairs are visited once and summed over bins of points. Leaving bins out gives the error; permuting bins between the
-two sets gives an exact p-value at no cost. (Domingo-Enrich, Dwivedi & Mackey, Cheap permutation testing, 2025,
-arXiv:2502.07672.)
+Every pair is computed once and added to a sum over bins of points. Leaving out bins gives the error, and permuting bins
+between the two sets gives an exact p-value at no cost. (Domingo-Enrich, Dwivedi & Mackey, Cheap permutation testing,
+2025, arXiv:2502.07672.)
 """
 
 from collections.abc import Callable, Iterator
@@ -14,41 +14,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.core.errors import UserError
 from lookalike.metrics import ScoredTest, jackknife
 from lookalike.metrics.inputs import check
+from lookalike.workspace.errors import UserError
 
 Floats = NDArray[np.float64]
 Kernel = Callable[[NDArray[Any], NDArray[Any]], Floats]
 
 BINS = 40
-"""Bins of the smaller set; the larger has more, of the same size."""
+"""Number of bins of the smaller set; the larger set has more bins of the same size."""
 
 PERMUTATIONS = 999
 
-UNEVEN = 1000
-"""One set may be larger than the other by this factor."""
+MAX_RATIO = 1000
+"""Largest ratio between the sizes of the two sets."""
 
 TILE = 256
 """Rows of a tile of kernel values: 0.5 MB, which stays in the cache."""
 
 
 def mean_discrepancy(samples: NDArray[Any], reference: NDArray[Any], kernel: Kernel) -> ScoredTest:
-    """MMD² of samples `[N, D]` and a reference `[M, D]` under kernel(a, b) `[n, m]`.
+    """Return MMD² of samples `[N, D]` and a reference `[M, D]` with a kernel(a, b) that returns `[n, m]`.
 
-    The error is that of drawing the samples anew, the reference held fixed: a jackknife over bins.
+    The error is that of drawing new samples with the reference fixed: a jackknife over bins.
 
     Raises:
-        UserError: sets too uneven to permute.
+        UserError: the sizes of the sets differ too much for permutations.
     """
-    check(least=3, samples=samples, reference=reference)
+    check(min_rows=3, samples=samples, reference=reference)
     few, many = sorted([len(samples), len(reference)])
-    if many > UNEVEN * few:
+    if many > MAX_RATIO * few:
         raise UserError(
             f"{len(samples)} samples against {len(reference)}: a permutation test needs at least "
-            f"{-(-many // UNEVEN)} of each"
+            f"{-(-many // MAX_RATIO)} of each"
         )
-    size = min(max(1, few // BINS, min(many // (2 * UNEVEN), few // 2)), TILE)
+    size = min(max(1, few // BINS, min(many // (2 * MAX_RATIO), few // 2)), TILE)
     ours, theirs = deal(len(samples), size), deal(len(reference), size)
     sums = bin_sums(samples, ours, reference, theirs, kernel)
     sizes = np.array([len(part) for part in ours + theirs], dtype=np.float64)
@@ -56,7 +56,7 @@ def mean_discrepancy(samples: NDArray[Any], reference: NDArray[Any], kernel: Ker
     full = sizes == size
 
     def estimate(first: NDArray[Any], second: NDArray[Any]) -> Floats:
-        """MMD² between points of the bins marked in one `[..., bins]` and in another."""
+        """Return MMD² between the points of bins marked in `first` and those marked in `second`, both `[..., bins]`."""
         n, m = first @ sizes, second @ sizes
         to_first, to_second = first @ sums, second @ sums
         within = (to_first * first).sum(axis=-1) / (n * (n - 1)) + (to_second * second).sum(axis=-1) / (m * (m - 1))
@@ -71,12 +71,12 @@ def mean_discrepancy(samples: NDArray[Any], reference: NDArray[Any], kernel: Ker
 
 
 def deal(rows: int, size: int) -> list[NDArray[np.int64]]:
-    """Rows in bins of one size at random, the same each time; what is left over makes one smaller bin."""
+    """Return rows in random bins of one size, the same each time; the remaining rows form one smaller bin."""
     return np.split(np.random.default_rng(0).permutation(rows), range(size, rows, size))
 
 
 def permutations(is_sample: NDArray[np.bool_], movable: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Marks `[PERMUTATIONS, bins]` of who would be a sample; what cannot be moved stays where it is."""
+    """Return marks `[PERMUTATIONS, bins]` of the bins that count as samples; only movable bins change places."""
     generator = np.random.default_rng(0)
     permuted = np.tile(is_sample, (PERMUTATIONS, 1))
     permuted[:, movable] = generator.permuted(permuted[:, movable], axis=1)
@@ -84,7 +84,7 @@ def permutations(is_sample: NDArray[np.bool_], movable: NDArray[np.bool_]) -> ND
 
 
 def p_value(value: float, permuted: NDArray[Any]) -> float:
-    """Share of permutations, the one that happened among them, whose value is as large; rounding makes none larger."""
+    """Return the share of permutations, with the actual one, whose value is as large, up to rounding errors."""
     slack = 1e-9 * max(abs(value), float(np.abs(permuted).max()))
     return float((1 + np.count_nonzero(permuted >= value - slack)) / (1 + len(permuted)))
 
@@ -92,7 +92,7 @@ def p_value(value: float, permuted: NDArray[Any]) -> float:
 def bin_sums(
     a: NDArray[Any], a_bins: list[NDArray[np.int64]], b: NDArray[Any], b_bins: list[NDArray[np.int64]], kernel: Kernel
 ) -> Floats:
-    """Sums of the kernel over all pairs of points `[bins, bins]` between bins of both sets, no point with itself."""
+    """Return sums `[bins, bins]` of the kernel over pairs of points of two bins, without pairs of equal points."""
     sums = np.zeros((len(a_bins) + len(b_bins),) * 2)
     runs = [(a, *run) for run in runs_of(a_bins, 0)] + [(b, *run) for run in runs_of(b_bins, len(a_bins))]
     for i, (points, rows, starts, where) in enumerate(runs):
@@ -106,7 +106,7 @@ def bin_sums(
 
 
 def runs_of(bins: list[NDArray[np.int64]], first: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], slice]]:
-    """Bins in runs of a tile at most: their rows, where each bin starts in those, the numbers of the bins."""
+    """Yield runs of bins that fit into a tile: their rows, the start of each bin in these, the numbers of the bins."""
     each = max(1, TILE // len(bins[0]))
     for start in range(0, len(bins), each):
         run = bins[start : start + each]

@@ -1,8 +1,8 @@
-"""Sliced Wasserstein distance: Wasserstein-1 of both sets on a line, averaged over directions of the line.
+"""Sliced Wasserstein distance: Wasserstein-1 of both sets projected on a line, averaged over directions.
 
-SW₁ = E_θ ∫ |F_θ(t) - G_θ(t)| dt, with F_θ and G_θ the distribution functions of x · θ, θ uniform on the sphere.
-(Rabin et al., Wasserstein barycenter and its application to texture mixing, 2011; Bonneel et al., 2015.) Directions are
-drawn once, from a fixed seed, for every set that is compared; one dimension has one direction.
+SW₁ = E_θ ∫ |F_θ(t) - G_θ(t)| dt, where F_θ and G_θ are the distribution functions of x · θ, and θ is uniform on the
+sphere. (Rabin et al., Wasserstein barycenter and its application to texture mixing, 2011; Bonneel et al., 2015.) The
+directions come from a fixed seed and are the same for all sets; one dimension has one direction.
 """
 
 from typing import Any
@@ -18,14 +18,14 @@ from lookalike.metrics.pairs import p_value
 DIRECTIONS = 64
 PERMUTATIONS = 199
 CACHED = 2**15
-"""Numbers that are worked on at once."""
+"""Size of the arrays that are processed at once, so that they stay in the cache."""
 
 
 def sliced_wasserstein(samples: NDArray[Any], reference: NDArray[Any]) -> ScoredTest:
-    """SW₁ of samples `[N, D]` and a reference `[M, D]`, in their unit.
+    """Return SW₁ of samples `[N, D]` and a reference `[M, D]`, in their unit.
 
-    The error is that of drawing the samples anew, the reference and the directions held fixed: a jackknife over groups.
-    Memory grows with `PERMUTATIONS` bytes a point.
+    The error is that of drawing new samples with reference and directions fixed: a jackknife over groups. It takes
+    `PERMUTATIONS` bytes of memory per point.
     """
     check(samples=samples, reference=reference)
     n, m = len(samples), len(reference)
@@ -55,7 +55,7 @@ def sliced_wasserstein(samples: NDArray[Any], reference: NDArray[Any]) -> Scored
 def areas(
     marks: NDArray[np.bool_], order: NDArray[np.int64], step: Any, base: NDArray[Any], gaps: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """∫ |step · c - base| over a line, where c points of a row `[R, n + m]` are marked so far; step may be `[R, 1]`."""
+    """Return ∫ |step · c - base| `[R]` along a line, where c counts the marks so far in a row `[R, n + m]`."""
     found, step = np.empty(len(marks)), np.broadcast_to(step, (len(marks), 1))
     together = max(1, CACHED // len(marks[0]))
     for rows in pieces(len(marks), together):
@@ -67,7 +67,7 @@ def areas(
 
 
 def directions(dimension: int) -> NDArray[np.float64]:
-    """Unit vectors `[L, D]`."""
+    """Return unit vectors `[L, D]`."""
     if dimension == 1:
         return np.ones((1, 1))
     drawn = np.random.default_rng(0).normal(size=(DIRECTIONS, dimension))

@@ -1,15 +1,15 @@
 """Fidelity and diversity: do samples lie where real points lie, and does every real point have samples near it?
 
-B(x) is the open ball around x that reaches to its k-th nearest neighbour in its own set. Of samples Y and reference X:
+B(x) is the open ball around x that reaches to its k-th nearest neighbour in its own set. For samples Y and reference X:
 
     precision = share of Y in any B(x)                 recall   = share of X in any B(y)
-    density   = mean over Y of the balls B(x) it is in, over k
+    density   = mean over Y of the number of balls B(x) around it, divided by k
     coverage  = share of X whose B(x) holds any of Y
 
 (Kynkäänniemi et al., Improved precision and recall metric, 2019, arXiv:1904.06991; Naeem et al., Reliable fidelity and
-diversity metrics, 2020, arXiv:2002.09797.) A point with more than k copies has an empty ball.
+diversity metrics, 2020, arXiv:2002.09797.) The ball of a point with more than k copies is empty.
 
-The nearest-sample distance, from a reference point to the nearest of Y, says how far the worst-served are from it.
+The nearest-sample distance is the mean distance from a reference point to the nearest sample.
 """
 
 from typing import Any, NamedTuple
@@ -22,18 +22,19 @@ from lookalike.metrics.inputs import check
 from lookalike.metrics.neighbours import COLUMNS, ROWS, Floats, nearest, pieces, squared_distances
 
 INSIDE = 1 - 1e-10
-"""Squared radii are taken smaller by this: a point on the edge is outside, whatever the rounding."""
+"""Factor of squared radii, so that a point on the edge is outside in spite of rounding errors."""
 
 
 class Gaps(NamedTuple):
-    """Where the two sets part: distances to the other set's nearest point, in radii of a point's own ball.
+    """Where the two sets differ: distances to the nearest point of the other set, in radii of a point's own ball.
 
-    A reference point of more than one is not covered. The largest are where one set is dense and the other is absent,
-    rather than outliers, whose balls are wide. Infinite where a point's ball is empty and no point lies on it.
+    A reference point with more than one is not covered. The largest values belong to places where one set is dense and
+    the other one is absent, not to outliers, whose balls are wide. A value is infinite where the ball of a point is
+    empty and no point of the other set equals it.
 
     Attributes:
-        missed: of reference points, to the nearest sample `[M]`.
-        made_up: of samples, to the nearest reference point `[N]`.
+        missed: distances `[M]` of reference points to the nearest sample.
+        made_up: distances `[N]` of samples to the nearest reference point.
     """
 
     missed: Floats
@@ -41,7 +42,7 @@ class Gaps(NamedTuple):
 
 
 class Support(NamedTuple):
-    """Of one pass over the distances between samples and reference; the last in units of the features."""
+    """Scores of one pass over the distances between samples and reference; the last one in units of the features."""
 
     precision: Score
     recall: Score
@@ -51,27 +52,27 @@ class Support(NamedTuple):
 
 
 def support(samples: NDArray[Any], reference: NDArray[Any], *, k: int = 5) -> Support:
-    """Scores of samples `[N, D]` against a reference `[M, D]`: the first of what `support_and_gaps` gives."""
+    """Return the scores of `support_and_gaps` alone."""
     return support_and_gaps(samples, reference, k=k)[0]
 
 
 def support_and_gaps(samples: NDArray[Any], reference: NDArray[Any], *, k: int = 5) -> tuple[Support, Gaps]:
-    """Scores of samples `[N, D]` against a reference `[M, D]`, and where they part.
+    """Return scores of samples `[N, D]` against a reference `[M, D]`, and where the two sets differ.
 
-    The errors are those of drawing the samples anew with the reference held fixed: of a mean over samples, or a
-    jackknife over groups where samples act together, which for recall is up to twice too large. Memory grows with N
-    and M, not with their product.
+    Errors are those of drawing new samples with the reference fixed: of a mean over samples, or of a jackknife over
+    groups where samples act together, which for recall is up to twice too large. Memory grows with N and M, not with
+    their product.
 
     Raises:
-        UserError: no more than k points in a set.
+        UserError: a set has no more than k points.
     """
-    check(least=k + 1, samples=samples, reference=reference)
+    check(min_rows=k + 1, samples=samples, reference=reference)
     groups = jackknife.split(len(samples))
     radii = INSIDE * nearest(reference, reference, k=k, others=True)[0][:, -1] ** 2
     own_radii, wider = sample_radii(samples, groups, k=k)
     widest = wider.max(axis=0)
     balls = np.zeros(len(samples))
-    # Of every reference point: its nearest sample of each group; is it in a sample's ball, and without each group?
+    # For every reference point: distance to the nearest sample of each group; whether it is in the ball of a sample.
     near = np.full((len(groups), len(reference)), np.inf)
     close = np.full(len(samples), np.inf)
     held, held_without = np.zeros(len(reference), dtype=bool), np.zeros(near.shape, dtype=bool)
@@ -101,18 +102,18 @@ def support_and_gaps(samples: NDArray[Any], reference: NDArray[Any], *, k: int =
 
 
 def in_radii(squared: Floats, radii: Floats) -> Floats:
-    """Roots of squared distances over squared radii `[N]`; 0 of 0 is none."""
+    """Return the square roots `[N]` of squared distances divided by squared radii; 0 / 0 counts as 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios: Floats = np.sqrt(squared / radii)
     return np.where(squared == 0, 0.0, ratios)
 
 
 def sample_radii(samples: NDArray[Any], groups: list[NDArray[np.int64]], *, k: int) -> tuple[Floats, Floats]:
-    """Squared radii of the balls around samples `[N]`, and without each group `[groups, N]`: zero for its own."""
+    """Return squared radii `[N]` of balls around samples, and without each group `[groups, N]`; zero for its own."""
     group_of = np.empty(len(samples), dtype=np.int64)
     for g, members in enumerate(groups):
         group_of[members] = g
-    # Of three times as many neighbours as needed hardly ever k are not left; the furthest known stands in then.
+    # Of three times as many neighbours, k nearly always remain; else use the farthest one that is known.
     distances, indices = nearest(samples, samples, k=min(3 * k, len(samples) - 1), others=True)
     squared = INSIDE * distances**2
     wider = np.empty((len(groups), len(samples)))
@@ -125,9 +126,10 @@ def sample_radii(samples: NDArray[Any], groups: list[NDArray[np.int64]], *, k: i
 
 
 def mean_over_samples(values: NDArray[Any]) -> Score:
+    """Return the mean of a value per sample `[N]` and its standard error."""
     return Score(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))))
 
 
 def mean_over_reference(values: NDArray[Any], left_out: NDArray[Any]) -> Score:
-    """The mean of a value a reference point `[M]`; its jackknife error from values `[groups, M]`."""
+    """Return the mean of a value per reference point `[M]`, and its jackknife error from values `[groups, M]`."""
     return Score(float(values.mean()), float(jackknife.error(left_out.mean(axis=1))))

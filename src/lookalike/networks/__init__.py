@@ -1,1 +1,1 @@
-"""The parts that families share: multilayer perceptrons, convolutional nets, embeddings of time."""
+"""Neural network parts, by role and kind of data."""

@@ -1,9 +1,9 @@
 """Networks that see what comes before and nothing else, each in two forms: over all places at once, and at one place.
 
-The first form trains and scores; the second draws samples, and keeps what it computed at earlier places, so that a
-sample costs one pass and not one a place (Ramachandran et al., Fast generation for convolutional autoregressive models,
-2017, arXiv:1704.06001). Places are blocks of 2x2 pixels in reading order: a quarter of the positions that pixels have,
-with four times as much to do at each, which is how a CPU likes it.
+The first form trains and scores. The second draws samples and keeps what it computed at earlier places, so that a
+sample costs one pass and not one pass per place (Ramachandran et al., Fast generation for convolutional autoregressive
+models, 2017, arXiv:1704.06001). Places are blocks of 2x2 pixels in reading order: a quarter of the positions that
+pixels have, with four times as much to do at each, which suits a CPU.
 """
 
 import math
@@ -17,9 +17,9 @@ class CausalConv(nn.Module):
     """A convolution over the rows above and the places to the left.
 
     Args:
-        inputs, outputs: channels.
-        rows: rows above that it sees.
-        reach: columns to either side that it sees.
+        inputs, outputs: number of channels.
+        rows: number of rows above that it sees.
+        reach: number of columns to either side that it sees.
         itself: whether it sees its own place.
     """
 
@@ -35,21 +35,21 @@ class CausalConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, h: Tensor) -> Tensor:
-        """`[N, H, W, inputs]` to `[N, H, W, outputs]`."""
+        """Map `[N, H, W, inputs]` to `[N, H, W, outputs]`."""
         padded = functional.pad(h, (0, 0, self.reach, self.reach, self.rows, 0)).permute(0, 3, 1, 2)
         kernel = (self.weight * self.mask).contiguous(memory_format=torch.channels_last)
         return functional.conv2d(padded, kernel, self.bias).permute(0, 2, 3, 1)
 
     def buffer(self, h: Tensor, height: int, width: int) -> Tensor:
-        """Where the inputs of all places are kept, `[N, H + rows, W + 2 reach, inputs]`; h is `[N, ...]`."""
+        """Return a buffer for the inputs of all places, `[N, H + rows, W + 2 reach, inputs]`; h is `[N, ...]`."""
         return h.new_zeros(len(h), height + self.rows, width + 2 * self.reach, self.weight.shape[1])
 
     def put(self, buffer: Tensor, h: Tensor, i: int, j: int) -> None:
-        """Keep the input `[N, inputs]` of a place."""
+        """Store the input `[N, inputs]` of a place."""
         buffer[:, i + self.rows, j + self.reach] = h
 
     def at(self, buffer: Tensor, i: int, j: int) -> Tensor:
-        """The output `[N, outputs]` at a place, from the inputs that were kept."""
+        """Return the output `[N, outputs]` at a place, from the stored inputs."""
         patch = buffer[:, i : i + self.rows + 1, j : j + 2 * self.reach + 1]
         kernel = (self.weight * self.mask).permute(0, 2, 3, 1)
         return functional.linear(patch.flatten(1), kernel.flatten(1), self.bias)
@@ -66,13 +66,13 @@ class CausalResidual(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, h: Tensor) -> Tensor:
-        """`[N, H, W, channels]` to the same."""
+        """Map `[N, H, W, channels]` to the same shape."""
         value, gate = self.conv(self.norm(h)).chunk(2, dim=-1)
         out: Tensor = h + self.out(value * torch.sigmoid(gate))
         return out
 
     def at(self, buffer: Tensor, h: Tensor, i: int, j: int) -> Tensor:
-        """The output `[N, channels]` at a place for the input there; keeps the input."""
+        """Return the output `[N, channels]` at a place for the input there; store the input."""
         self.conv.put(buffer, self.norm(h), i, j)
         value, gate = self.conv.at(buffer, i, j).chunk(2, dim=-1)
         out: Tensor = h + self.out(value * torch.sigmoid(gate))
@@ -80,15 +80,15 @@ class CausalResidual(nn.Module):
 
 
 class CausalMixer(nn.Module):
-    """One dense layer from all earlier places to each: it knows where on the image a place is and sees all of the past.
+    """One dense layer from all earlier places to each: it depends on the place and sees all of the past.
 
-    A weight is used once an image where a convolution's is used once a place, so a global view costs less than a local
-    one. That pays where the things in images are centred.
+    A weight is used once per image where a convolution's weight is used once per place, so a global view costs less
+    than a local one. That pays where the objects in images are centred.
 
     Args:
-        channels: of the stream that it reads and adds to.
-        places: blocks of an image.
-        width: numbers a place that take part.
+        channels: width of the stream that it reads and adds to.
+        places: number of blocks of an image.
+        width: numbers per place that take part.
     """
 
     mask: Tensor
@@ -104,14 +104,14 @@ class CausalMixer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(places * width))
 
     def forward(self, h: Tensor) -> Tensor:
-        """`[N, H, W, channels]` to the same."""
+        """Map `[N, H, W, channels]` to the same shape."""
         narrow = functional.silu(self.shrink(h)).flatten(1)
         mixed = functional.linear(narrow, self.weight * self.mask, self.bias)
         out: Tensor = self.grow(functional.silu(mixed.view(*h.shape[:3], self.width)))
         return h + out
 
     def at(self, buffer: Tensor, h: Tensor, place: int) -> Tensor:
-        """The output `[N, channels]` at a place for the input there; keeps the input in `[N, places * width]`."""
+        """Return the output `[N, channels]` at a place for the input there; store it in `[N, places * width]`."""
         rows = slice(place * self.width, (place + 1) * self.width)
         buffer[:, rows] = functional.silu(self.shrink(h))
         seen = slice(0, (place + 1) * self.width)
@@ -125,8 +125,8 @@ class Sequential(nn.Module):
 
     Args:
         context: width of the context; 0 for none.
-        dimensions: networks.
-        features: numbers that describe a dimension.
+        dimensions: number of networks.
+        features: numbers that describe a dimension to the networks of later ones.
         hidden: width of each network's two hidden layers.
         outputs: of each network.
     """
@@ -141,7 +141,7 @@ class Sequential(nn.Module):
         self.register_buffer(
             "mask", before.repeat_interleave(hidden, 0).repeat_interleave(features, 1), persistent=False
         )
-        # A single dimension has none before it.
+        # A single dimension has no dimension before it.
         self.weight = (
             nn.Parameter(torch.randn(dimensions * hidden, dimensions * features) / math.sqrt(dimensions * features))
             if dimensions > 1
@@ -154,7 +154,7 @@ class Sequential(nn.Module):
         self.third = nn.Parameter(torch.randn(dimensions, 1, outputs))
 
     def forward(self, context: Tensor | None, described: Tensor) -> Tensor:
-        """Contexts `[B, context]` and descriptions `[B, dimensions * features]` to `[B, dimensions, outputs]`."""
+        """Map contexts `[B, context]` and descriptions `[B, dimensions * features]` to `[B, dimensions, outputs]`."""
         pre = self.first.expand(len(described), -1)
         if self.context is not None:
             pre = pre + self.context(context)
@@ -165,7 +165,7 @@ class Sequential(nn.Module):
         return torch.baddbmm(self.third, h, self.outer).transpose(0, 1)
 
     def at(self, context: Tensor | None, described: Tensor, d: int) -> Tensor:
-        """The outputs `[B, outputs]` of one dimension, from those before it in `[B, dimensions * features]`."""
+        """Return the outputs `[B, outputs]` of one dimension, from those before it in `[B, dimensions * features]`."""
         rows = slice(d * self.hidden, (d + 1) * self.hidden)
         pre = self.first[rows].expand(len(described), -1)
         if self.context is not None:

@@ -1,4 +1,4 @@
-"""Embeddings of a scalar: what tells a network the time on a probability path."""
+"""Embeddings of a scalar: how a network is given the time on a probability path."""
 
 import math
 

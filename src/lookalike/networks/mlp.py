@@ -1,4 +1,4 @@
-"""Multilayer perceptrons for vectors."""
+"""Multilayer perceptrons for rows of a table."""
 
 from itertools import pairwise
 
@@ -18,16 +18,30 @@ class MLP(nn.Sequential):
         super().__init__(*layers, nn.Linear([inputs, *hidden][-1], outputs))
 
 
-class TimeMLP(nn.Module):
-    """A function of `[N, D]` that changes with the time `[N]` and what is added to its embedding, `[N, embedding]`."""
+class RowEncoder(nn.Module):
+    """An MLP of a row `[N, D]` and its class `[N, classes]`, if any."""
 
-    def __init__(self, *, dimensions: int, outputs: int, hidden: list[int]) -> None:
+    def __init__(self, *, inputs: int, classes: int, hidden: list[int], outputs: int) -> None:
+        super().__init__()
+        self.layers = MLP(inputs=inputs + classes, hidden=hidden, outputs=outputs)
+
+    def forward(self, y: Tensor, one_hot: Tensor | None = None) -> Tensor:
+        """Return `[N, outputs]`."""
+        out: Tensor = self.layers(y if one_hot is None else torch.cat([y, one_hot], dim=1))
+        return out
+
+
+class TimeMLP(nn.Module):
+    """An MLP of `[N, D]`, the time `[N]` and what is added to the time's embedding, `[N, embedding]`."""
+
+    def __init__(self, *, inputs: int, outputs: int, hidden: list[int]) -> None:
         super().__init__()
         self.embedding = hidden[0]
         self.time = FourierTime(width=hidden[0], features=8, highest=4.0)
-        self.layers = MLP(inputs=dimensions + hidden[0], hidden=hidden, outputs=outputs)
+        self.layers = MLP(inputs=inputs + hidden[0], hidden=hidden, outputs=outputs)
 
     def forward(self, y: Tensor, t: Tensor, also: Tensor | None = None) -> Tensor:
-        told = self.time(t) if also is None else self.time(t) + also
-        out: Tensor = self.layers(torch.cat([y, told], dim=1))
+        """Return `[N, outputs]`."""
+        condition = self.time(t) if also is None else self.time(t) + also
+        out: Tensor = self.layers(torch.cat([y, condition], dim=1))
         return out

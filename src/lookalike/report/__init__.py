@@ -1,1 +1,1 @@
-"""What `compare` shows: cells are read, ranked in a leaderboard, drawn, and put on one page."""
+"""The comparison of all cells: table, ranking, figures, model cards and the report page."""

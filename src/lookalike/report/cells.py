@@ -1,4 +1,4 @@
-"""Reads what the other stages left behind: a `Table` a data set, a `Row` for the real data and for every family."""
+"""Read what the other stages wrote: one `Table` per data set, one `Row` for real data and for every family."""
 
 import csv
 import dataclasses
@@ -7,65 +7,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from lookalike.core.config import choices
-from lookalike.core.errors import UserError
-from lookalike.core.files import read_json as read_record
-from lookalike.data import Prepared
+from lookalike.domain.prepared import Prepared
+from lookalike.metrics.catalogue import LIKELIHOOD
 from lookalike.report.contest import Entrant, difference
+from lookalike.workspace import files
+from lookalike.workspace.errors import UserError
+from lookalike.workspace.pipeline import Listed
 
 Entry = dict[str, Any]
 Curve = NDArray[np.float64]
 """Steps and losses `[N, 2]`."""
 
 REAL = "real"
-"""The row of real data, which is scored as a model's samples would be."""
+"""The row of real data, which are scored as the samples of a model are."""
 
 STAGES = {
     "train": ("model.json", "loss_train.csv", "loss_validation.csv", "cost.json"),
     "sample": ("samples.npz", "cost.json"),
     "evaluate": ("metrics.json", "details.npz", "cost.json"),
 }
-"""What a family's row is read from, by stage."""
-
-VERSIONS = "versions"
-"""What in a `metrics.json` is no metric."""
+"""Files that the row of a family is read from, by stage."""
 
 REAL_FILES = ("metrics.json", "samples.npz", "details.npz", "cost.json")
 
+VERSIONS = "versions"
+"""The key of a `metrics.json` that is no metric."""
+
 IN_GIT = "metrics.json"
-"""A clone has it before any other file of its cell, so that it alone makes no cell."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Listed:
-    """What the pipeline runs: `conf/pipeline.yaml`."""
-
-    data: list[str]
-    models: list[str]
-    seeds: list[int] = dataclasses.field(default_factory=list)
-
-    def of(self, data: str) -> "Listed":
-        """The same of one data set.
-
-        Raises:
-            UserError: it is not listed.
-        """
-        if data not in self.data:
-            raise UserError(f"data={data}: conf/pipeline.yaml lists {', '.join(self.data)}; add it there")
-        return dataclasses.replace(self, data=[data])
-
-    def check(self) -> None:
-        """Raise a UserError if a data set or a family has no file in `conf/`."""
-        for key, group, names in (("data", "data", self.data), ("models", "model", self.models)):
-            for name in names:
-                if name not in choices(group):
-                    raise UserError(
-                        f"conf/pipeline.yaml: '{key}' lists {name}, and there is no conf/{group}/{name}.yaml; choose "
-                        f"from {', '.join(choices(group))}"
-                    )
+"""The file that git brings to every clone, so that a cell that has it alone has not begun."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,16 +44,16 @@ class Row:
     """One family, or real data, on one data set.
 
     Attributes:
-        model: the family's name, or `REAL`.
-        metrics: as `evaluate` wrote them. Where the cell was repeated with other seeds, every entry holds `mean` and
-            `deviation` over training seeds too, and `seeds`, the value of each.
+        model: the name of the family, or `REAL`.
+        metrics: entries by metric, as `evaluate` wrote them. With several training seeds an entry also holds `mean` and
+            `deviation` over the seeds, and `seeds`, the value for each seed.
         samples: values `[N, *shape]`.
         costs: `cost.json` by stage.
         record: `model.json`; empty for real data.
         curves: losses by split and name; empty where nothing was trained by gradient descent.
         arrays: log-likelihoods and the rows they belong to, by split; the density curve of a one-dimensional domain;
             rows and distances of the training points nearest to the first samples.
-        versions: of what scored it.
+        versions: versions of the packages that computed the scores.
     """
 
     model: str
@@ -94,20 +65,38 @@ class Row:
     arrays: dict[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
+    @property
+    def is_floor(self) -> bool:
+        """Whether the family is there to be compared with, and takes no part in contests."""
+        return bool(self.record.get("is_floor", False))
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the family was trained in steps."""
+        return bool(self.record.get("steps"))
+
+    @property
+    def title(self) -> str:
+        """The name of the row for reading."""
+        return "real data" if self.model == REAL else self.model
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-    """One data set: its prepared arrays, the extractor that scored it, real data and families."""
+    """One data set: its prepared arrays, the extractor that scored it, real data and families.
+
+    `costs` holds the `cost.json` of the stages that belong to no family.
+    """
 
     prepared: Prepared
     extractor: dict[str, Any]
     costs: dict[str, dict[str, float]]
-    """`cost.json` of stages that belong to no family."""
     real: Row
     families: list[Row]
 
     @property
     def name(self) -> str:
+        """The name of the data set."""
         return self.prepared.domain.name
 
     @property
@@ -115,136 +104,124 @@ class Table:
         """Real data first, then the families."""
         return [self.real, *self.families]
 
+    @property
+    def floors(self) -> list[str]:
+        """The names of the floors."""
+        return [row.model for row in self.families if row.is_floor]
 
-def read_listed(path: Path) -> Listed:
-    """The data sets, families and training seeds of `conf/pipeline.yaml`.
-
-    Raises:
-        UserError: one of the first two lists is missing or holds something else than names; the last one holds
-            something else than seeds.
-    """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is no YAML: {error}") from None
-    lists = {key: content.get(key) if isinstance(content, dict) else None for key in ("data", "models")}
-    for key, names in lists.items():
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise UserError(f"{path}: '{key}' must list names, it is {names!r}")
-    seeds = content.get("seeds", [])
-    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
-        raise UserError(f"{path}: 'seeds' must list whole numbers from 0 on, such as [0, 1, 2], it is {seeds!r}")
-    return Listed(data=list(lists["data"] or ()), models=list(lists["models"] or ()), seeds=list(dict.fromkeys(seeds)))
+    @property
+    def has_several_seeds(self) -> bool:
+        """Whether any family was trained with several seeds."""
+        return any("seeds" in entry for row in self.families for entry in row.metrics.values())
 
 
 def read_tables(artifacts: Path, listed: Listed) -> tuple[list[Table], list[str]]:
-    """The listed cells that are there, and the names of those of which nothing is there yet.
+    """Read the listed cells that exist, and name those of which nothing exists yet.
 
     Raises:
-        UserError: nothing is there at all, or a cell only in part; with the command that makes what is missing.
+        UserError: no cell exists, or one exists only in part; the message names the command that makes the rest.
     """
     tables, skipped = [], []
     for data in listed.data:
-        present = [model for model in listed.models if is_begun(artifacts / data / model)]
-        absent = [model for model in listed.models if model not in present]
-        skipped += [f"{data}/{model}" for model in absent] if present else [data]
-        if present:
-            tables.append(read_table(artifacts / data, present, seeds=listed.seeds))
-            for row in tables[-1].families:
-                places = repeats(artifacts / data / row.model, row.record, listed.seeds)
-                skipped += [f"{data}/{row.model} with seed {seed}" for seed, p in places.items() if not is_begun(p)]
+        cells = [(model, seed) for model in listed.all_models for seed in listed.seeds_of(model)]
+        begun = [(model, seed) for model, seed in cells if is_begun(artifacts / data / model / str(seed))]
+        if not begun:
+            skipped.append(data)
+            continue
+        skipped += [f"{data}/{model}/{seed}" for model, seed in cells if (model, seed) not in begun]
+        models = dict.fromkeys(model for model, _ in begun)
+        tables.append(read_table(artifacts / data, {m: [s for model, s in begun if model == m] for m in models}))
     if not tables:
         raise UserError(
-            f"nothing to compare in {artifacts}: `dvc repro` makes all that conf/pipeline.yaml lists; a first cell "
-            f"takes {', '.join(STAGES)} and real, such as `python pipelines/train.py data={listed.data[0]} "
-            f"model={listed.models[0]}`"
+            f"nothing to compare in {artifacts}: `dvc repro` makes everything that conf/pipeline.yaml lists; a first "
+            f"cell takes the stages {', '.join(STAGES)} and real, such as `lookalike train data={listed.data[0]} "
+            f"model={listed.all_models[0]}`"
         )
     return tables, skipped
 
 
-def is_begun(folder: Path) -> bool:
-    """Whether any stage of a family left a file that git does not bring."""
-    return any((folder / stage / name).is_file() for stage in STAGES for name in STAGES[stage] if name != IN_GIT)
+def is_begun(cell: Path) -> bool:
+    """Return whether any stage of a cell left a file that git does not bring."""
+    return any((cell / stage / name).is_file() for stage in STAGES for name in STAGES[stage] if name != IN_GIT)
 
 
-def read_table(folder: Path, models: list[str], *, seeds: list[int]) -> Table:
-    """All of one data set, `artifacts/<data>`."""
+def read_table(folder: Path, cells: dict[str, list[int]]) -> Table:
+    """Read one data set, `artifacts/<data>`: the seeds of every model in `cells`."""
     prepared = Prepared(folder / "prepared")
-    features = folder / "features"
-    require(features, ("extractor/extractor.json", "cost.json"), stage="features")
-    require(folder / REAL, REAL_FILES, stage="real")
+    features, real = folder / "features", folder / REAL
+    require(features, ("extractor/extractor.json", "cost.json"), stage="features", choice=f"data={folder.name}")
+    require(real, REAL_FILES, stage="real", choice=f"data={folder.name}")
+    scores, versions = read_scores(real / "metrics.json")
     return Table(
         prepared=prepared,
         extractor=read_json(features / "extractor" / "extractor.json", ("name", "digest")),
-        costs={"features": read_json(features / "cost.json"), "real": read_json(folder / REAL / "cost.json")},
+        costs={"features": read_json(features / "cost.json"), "real": read_json(real / "cost.json")},
         real=Row(
             model=REAL,
-            metrics=read_scores(folder / REAL / "metrics.json"),
-            samples=read_arrays(folder / REAL / "samples.npz", ("samples",))["samples"],
+            metrics=scores,
+            samples=read_arrays(real / "samples.npz", ("samples",))["samples"],
             costs={},
-            arrays=read_arrays(folder / REAL / "details.npz"),
-            versions=read_versions(folder / REAL / "metrics.json"),
+            arrays=read_arrays(real / "details.npz"),
+            versions=versions,
         ),
-        families=[read_family(folder / model, seeds=seeds) for model in models],
+        families=[read_family(folder / model, seeds=seeds) for model, seeds in cells.items()],
     )
 
 
 def read_family(folder: Path, *, seeds: list[int]) -> Row:
-    """One cell, `artifacts/<data>/<model>`, and the scores of its repeats with the listed seeds that are there."""
-    for stage, names in STAGES.items():
-        require(folder / stage, names, stage=stage, model=folder.name)
-    train, evaluate = folder / "train", folder / "evaluate"
-    record = read_json(train / "model.json", ("steps",))
-    costs = {stage: read_json(folder / stage / "cost.json") for stage in STAGES}
+    """Read the cells of one family, `artifacts/<data>/<model>/<seed>`.
+
+    The first seed gives the row its samples, curves and arrays. With several seeds, scores also hold their mean.
+
+    Raises:
+        UserError: a cell is not complete, its stages do not belong together, or the seeds differ in more than the seed.
+    """
+    cell = folder / str(seeds[0])
+    record, scores, versions = read_scored(cell)
+    costs = {stage: read_json(cell / stage / "cost.json") for stage in STAGES}
     for stage, cost in costs.items():
         if cost.get("fingerprint", record.get("fingerprint")) != record.get("fingerprint"):
             raise UserError(
-                f"{folder / stage} is of another model than {train}: run `python pipelines/{stage}.py "
-                f"data={folder.parent.name} model={folder.name}` again"
+                f"{cell / stage} belongs to another model than {cell / 'train'}: run `lookalike {stage} "
+                f"{choice_of(cell)}` again"
             )
-    curves = {split: read_curves(train / f"loss_{split}.csv") for split in ("train", "validation")}
-    scores = read_scores(evaluate / "metrics.json")
-    others = {
-        seed: read_repeat(place, record, scores)
-        for seed, place in repeats(folder, record, seeds).items()
-        if is_begun(place)
-    }
+    others = {seed: read_other_seed(folder / str(seed), record, scores) for seed in seeds[1:]}
+    curves = {split: read_curves(cell / "train" / f"loss_{split}.csv") for split in ("train", "validation")}
+    split = scores.get(LIKELIHOOD, {}).get("split", "test")
+    likelihoods = (f"rows_{split}", f"log_likelihood_{split}") if LIKELIHOOD in scores else ()
     return Row(
         model=folder.name,
-        metrics=over_seeds(scores, others, own=own_seed(record)),
-        samples=read_arrays(folder / "sample" / "samples.npz", ("samples",))["samples"],
+        metrics=over_seeds(scores, others, own=seeds[0]),
+        samples=read_arrays(cell / "sample" / "samples.npz", ("samples",))["samples"],
         costs=costs,
         record=record,
         curves={split: curve for split, curve in curves.items() if curve},
-        arrays=read_arrays(evaluate / "details.npz", details_of(scores)),
-        versions=read_versions(evaluate / "metrics.json"),
+        arrays=read_arrays(cell / "evaluate" / "details.npz", likelihoods),
+        versions=versions,
     )
 
 
-def own_seed(record: dict[str, Any]) -> int:
-    """The seed that a cell was trained with, by its `model.json`."""
-    return int(record["configuration"]["seed"])
+def read_scored(cell: Path) -> tuple[dict[str, Any], dict[str, Entry], dict[str, str]]:
+    """Return `model.json`, the scores and the versions of a complete cell."""
+    for stage, names in STAGES.items():
+        require(cell / stage, names, stage=stage, choice=choice_of(cell))
+    return read_json(cell / "train" / "model.json", ("steps",)), *read_scores(cell / "evaluate" / "metrics.json")
 
 
-def repeats(folder: Path, record: dict[str, Any], seeds: list[int]) -> dict[int, Path]:
-    """Where a cell's repeats with some seeds belong. Its own seed is no repeat: that is the cell."""
-    return {seed: folder / "seeds" / str(seed) for seed in seeds if seed != own_seed(record)}
+def choice_of(cell: Path) -> str:
+    """Return the overrides that name a cell, `artifacts/<data>/<model>/<seed>`."""
+    data, model, seed = cell.parts[-3:]
+    return f"data={data} model={model}" + (f" seed={seed}" if seed != "0" else "")
 
 
-def read_repeat(folder: Path, record: dict[str, Any], scores: dict[str, Entry]) -> dict[str, Entry]:
-    """The scores of a cell's repeat, `artifacts/<data>/<model>/seeds/<seed>`.
+def read_other_seed(cell: Path, record: dict[str, Any], scores: dict[str, Entry]) -> dict[str, Entry]:
+    """Return the scores of a cell with another seed than the row's own.
 
     Raises:
-        UserError: it is not complete, or not trained or scored as the cell was, but for the seed.
+        UserError: the cell is not complete, or differs in more than the seed in how it was trained or scored.
     """
-    data, model, _, seed = folder.parts[-4:]
-    again = f"run `python pipelines/repeat.py data={data} model={model} seed={seed}`"
-    for name in ("train/model.json", "evaluate/metrics.json", "evaluate/cost.json"):
-        if not (folder / name).is_file():
-            raise UserError(f"{data}/{model} with seed {seed} is not complete, {folder / name} is missing: {again}")
-    trained, own = (flat_identity(found) for found in (read_json(folder / "train" / "model.json"), record))
-    found = read_scores(folder / "evaluate" / "metrics.json")
-    differences = [difference(trained, own)]
+    other, found, _ = read_scored(cell)
+    differences = [difference(identity(other), identity(record))]
     differences += [
         f"{metric}: {words}"
         for metric in scores.keys() & found.keys()
@@ -252,29 +229,31 @@ def read_repeat(folder: Path, record: dict[str, Any], scores: dict[str, Entry]) 
     ]
     if any(differences):
         raise UserError(
-            f"{data}/{model} with seed {seed} is no repeat of the cell: {next(filter(None, differences))}; {again}"
+            f"{'/'.join(cell.parts[-3:])} differs from the first seed in more than the seed: "
+            f"{next(filter(None, differences))}; run `dvc repro evaluate@{'-'.join(cell.parts[-3:])}`"
         )
     return found
 
 
-def flat_identity(record: dict[str, Any]) -> Entry:
-    """Of `model.json` what repeats with other seeds share: settings, data, code."""
+def identity(record: dict[str, Any]) -> Entry:
+    """Return the part of `model.json` that all seeds share: settings, data, code."""
     settings = {key: value for key, value in record["configuration"].items() if key != "seed"}
     return settings | {key: record[key] for key in ("data_digest", "code_digest")}
 
 
 def measured_by(entry: Entry) -> Entry:
-    """Of an entry what repeats share: its protocol, and of a likelihood its kind and settings."""
+    """Return the part of an entry that all seeds share: its protocol, and kind and settings of a likelihood.
+
+    Settings of other metrics follow from the code or from the samples.
+    """
     likelihood = {key: entry[key] for key in ("kind", "settings") if "kind" in entry and key in entry}
-    # Settings of other metrics are the code's, or follow from the samples.
     return {key: value for key, value in Entrant(entry=entry).protocol.items() if key != "settings"} | likelihood
 
 
 def over_seeds(scores: dict[str, Entry], others: dict[int, dict[str, Entry]], *, own: int) -> dict[str, Entry]:
-    """A cell's scores, those that every seed has with mean and deviation over its own and the other training seeds."""
-    merged = {}
+    """Return the scores of a cell, with mean and deviation for every metric that the other seeds have as well."""
+    merged = dict(scores)
     for metric, entry in scores.items():
-        merged[metric] = entry
         if others and all(metric in found for found in others.values()):
             values = {own: entry["value"]} | {seed: found[metric]["value"] for seed, found in others.items()}
             merged[metric] = entry | {
@@ -285,51 +264,39 @@ def over_seeds(scores: dict[str, Entry], others: dict[int, dict[str, Entry]], *,
     return merged
 
 
-def require(folder: Path, names: tuple[str, ...], *, stage: str, model: str | None = None) -> None:
-    """Raise a UserError that names the first file that is missing and the commands that bring it."""
+def require(folder: Path, names: tuple[str, ...], *, stage: str, choice: str) -> None:
+    """Raise a UserError that names the first missing file of a stage and the commands that bring it."""
     for name in names:
         if not (folder / name).is_file():
-            data = folder.parents[1].name if model else folder.parent.name
-            cell, choice = (f"{data}/{model}", f"data={data} model={model}") if model else (data, f"data={data}")
             raise UserError(
-                f"{cell} is not complete, {folder / name} is missing: run `python pipelines/{stage}.py {choice}` "
-                f"(or `dvc pull`, if somebody ran and pushed it)"
+                f"{folder.parent} is not complete, because {folder / name} is missing: run `lookalike {stage} "
+                f"{choice}` (or `dvc pull`, if somebody has run and pushed it)"
             )
 
 
-def read_scores(path: Path) -> dict[str, Entry]:
-    """The entries of a `metrics.json`, their `standard_error` as the leaderboard's `error`.
+def read_scores(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Return the entries of a `metrics.json`, their `standard_error` renamed to `error`, and its versions.
 
-    The file can't call it so: `dvc metrics show` takes a key of that name for a failure to load.
+    The file itself cannot use the key `error`, because `dvc metrics show` takes it for a failure to load.
     """
-    names = {"standard_error": "error"}
-    scores = {metric: entry for metric, entry in read_json(path).items() if metric != VERSIONS}
-    if not scores:
+    content = read_json(path)
+    versions = {name: str(version) for name, version in content.pop(VERSIONS, {}).items()}
+    if not content:
         raise damaged(path, "no metric in it")
-    for metric, entry in scores.items():
+    for metric, entry in content.items():
         if not isinstance(entry, dict) or "value" not in entry:
-            raise UserError(f"damaged: {path} (no value of {metric}). Run its stage again")
-    return {metric: {names.get(k, k): v for k, v in entry.items()} for metric, entry in scores.items()}
-
-
-def read_versions(path: Path) -> dict[str, str]:
-    """The versions that a `metrics.json` was computed with."""
-    return {name: str(version) for name, version in read_json(path).get(VERSIONS, {}).items()}
+            raise damaged(path, f"no value of {metric}")
+    names = {"standard_error": "error"}
+    return {metric: {names.get(k, k): v for k, v in entry.items()} for metric, entry in content.items()}, versions
 
 
 def read_json(path: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
-    return read_record(path, remedy="Delete it and run its stage again", keys=keys)
-
-
-def details_of(scores: dict[str, Entry]) -> tuple[str, ...]:
-    """Names of the arrays that belong to a cell's likelihood."""
-    if (likelihood := scores.get("bits_per_dim")) is None:
-        return ()
-    return (f"rows_{(split := likelihood.get('split', 'test'))}", f"log_likelihood_{split}")
+    """Return a record that holds some keys at least."""
+    return files.read_json(path, remedy="Delete it and run its stage again", keys=keys)
 
 
 def read_arrays(path: Path, names: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
-    """The arrays of an archive, in which some names must be."""
+    """Return the arrays of an archive that holds some names at least."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -341,7 +308,7 @@ def read_arrays(path: Path, names: tuple[str, ...] = ()) -> dict[str, NDArray[An
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
-    """The curve `loss`, or every curve of a family with several objectives; none where nothing was trained."""
+    """Return the curve `loss`, or every curve of a family with several objectives; none where nothing was trained."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = [name for name in (rows[0] if rows else ()) if name != "step"]
@@ -352,10 +319,10 @@ def read_curves(path: Path) -> dict[str, Curve]:
         }
     except KeyError:
         raise damaged(path, "no column step") from None
-    except (TypeError, ValueError):  # a line that was cut off, or a word
+    except (TypeError, ValueError):  # A line was cut off, or holds a word.
         raise damaged(path, "a line has something else than a number in every column") from None
 
 
 def damaged(path: Path, problem: str) -> UserError:
-    """The error of a file that a stage can't have left like this."""
+    """Return the error for a file that no stage leaves like this."""
     return UserError(f"damaged: {path} ({problem}). Delete it and run its stage again")

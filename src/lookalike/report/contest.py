@@ -1,50 +1,52 @@
-"""Who is ahead of whom in one metric, and who can't be told: a rank that claims no more than the numbers hold.
+"""Rank families by one metric, where a rank claims no more than the numbers support.
 
-Three things keep one family from being ranked behind another. Their protocols differ: then the numbers are not of one
-thing. The numbers differ by no more than their errors: a tie. Or the numbers differ, but are of different kinds (exact,
-a bound, an estimate), and the truth behind them may lie the other way round: the order is open.
+Three things keep one family from being ranked behind another: their protocols differ, so that the numbers measure
+different things; the numbers differ by no more than their errors, which is a tie; or the numbers are of different kinds
+(exact, a bound, an estimate), and the true values may lie in the other order, which is open.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from lookalike.metrics.catalogue import Better
+from lookalike.report.numbers import central, settings
+
 Entry = dict[str, Any]
-Better = Literal["lower", "higher"]
 
 SIDES = {"exact": "", "lower bound": "below", "at least": "above", "estimate": "below above"}
-"""On which sides of a number the truth may lie, by the kind of the likelihood in it; errors aside.
+"""The sides of a number on which the truth may lie, errors aside, by the kind of the likelihood in it.
 
-A likelihood's lower bound makes a number of bits that is too high: the truth lies below.
+A lower bound on a likelihood makes the number of bits too high: the truth lies below.
 """
 
 CONFIDENCE = 0.95
-"""Of the test over training seeds."""
+"""Confidence of the test over training seeds."""
 
 NOT_SHARED = frozenset(
     {
         "value", "error", "p_value", "mean", "deviation", "seeds", "counts", "class", "chance", "short",  # results
-        "reference_counts", "error_of", "source", "coarser",  # said of a result
-        "kind", "exactness", "points", "of",  # the family's: of what kind its likelihood is, how many points it affords
+        "reference_counts", "error_of", "source", "coarser",  # explanations of a result
+        "kind", "exactness", "points", "of",  # the family's own: kind of its likelihood, number of points it affords
     }
 )  # fmt: skip
-"""What results in one ranking need not share of what their entries hold. All else must agree.
+"""Keys in which the entries of one ranking may differ. All other keys must agree.
 
-So must settings, but for those of a likelihood, which are the family's own. Test points differ in number because a
-budget of operations pays for more points of some families; differences are taken where both were scored.
+Settings must agree too, except those of a likelihood, which are the family's own. The number of test points differs
+because a budget of operations pays for more points of some families; differences are taken where both were scored.
 """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Entrant:
-    """A family's number in one metric.
+    """The number of a family in one metric.
 
     Attributes:
-        entry: as the leaderboard has it.
-        trained: of its training, what all who are ranked together must share.
+        entry: the entry of the leaderboard.
+        trained: what all families that are ranked together must share in their training.
     """
 
     entry: Entry
@@ -53,38 +55,38 @@ class Entrant:
     @property
     def number(self) -> float:
         """The mean over training seeds where there are several."""
-        return float(self.entry["mean"] if "mean" in self.entry else self.entry["value"])
+        return central(self.entry)
 
     @property
     def seeds(self) -> list[float]:
-        """The value of every training seed, if there are several."""
+        """The value for every training seed, where there are several."""
         return list(self.entry.get("seeds", {}).values())
 
     @property
     def error(self) -> float:
-        """The standard error of the number by its evaluation.
+        """The standard error of the number that comes from its evaluation.
 
-        Each seed has samples of its own, so that their errors average out; held-out points are the same for all.
+        Each seed has samples of its own, so that their errors average out; held-out points are the same for all seeds.
         """
         draws = max(1, len(self.seeds)) if "samples" in self.entry else 1
         return float(self.entry.get("error") or 0.0) / math.sqrt(draws)
 
     @property
     def protocol(self) -> Entry:
-        """All that must agree, by name; None where it does not apply, as a split to a sum over a whole grid."""
+        """Everything that must agree, by name; None where it does not apply, such as a split in a sum over a grid."""
         hidden = NOT_SHARED | ({"settings"} if "kind" in self.entry else set())
         return {"split": None} | self.trained | {key: value for key, value in self.entry.items() if key not in hidden}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a family stands in one metric.
+    """The place of a family in one metric.
 
     Attributes:
-        rank: one more than the families that are ahead of it for certain; None where it is not ranked.
-        tied: not told from the best.
-        open: a family has a better number, but of a kind that does not settle who is better.
-        refused: why it is not ranked: how its protocol differs from that of the ranking.
+        rank: one more than the number of families that are certainly ahead of it; None where it is not ranked.
+        tied: whether it is not distinguishable from the best.
+        open: whether a family has a better number of another kind, which does not settle which is better.
+        refused: the difference between its protocol and that of the ranking, which bars it from a rank.
     """
 
     rank: int | None
@@ -94,27 +96,29 @@ class Place:
 
     @property
     def first(self) -> bool:
-        """Whether it is the best, or not told from it."""
+        """Whether it is the best, or not distinguishable from the best."""
         return self.rank == 1 and (self.tied or not self.open)
 
     def __str__(self) -> str:
-        """`1`, `=1` for a tie, `3?` where a better number of another kind leaves it open."""
+        """Return `1`, `=1` for a tie with the best, `3?` where a better number of another kind leaves it open."""
         return "" if self.rank is None else f"{'=' * self.tied}{self.rank}{'?' * self.open}"
 
 
 Paired = Callable[[str, str], tuple[float, float] | None]
-"""Of two families, by name, the difference of their values (the first less the second) and its error, taken at each
-point that both were scored on; None where there are no such points."""
+"""The difference of the values of two families (the first less the second), given by name, and its standard error.
+
+It is taken at each point that both were scored on; None where there are no such points.
+"""
 
 
 def places(entrants: dict[str, Entrant], *, better: Better, paired: Paired | None = None) -> dict[str, Place]:
-    """The place of every family in one metric.
+    """Return the place of every family in one metric.
 
     Args:
-        entrants: by the family's name. The ranking is of the protocol that most of them share (of several, the one that
-            comes first).
-        better: which numbers are.
-        paired: for a metric whose errors are shared by the families, point by point.
+        entrants: entrants by the name of the family. Those with the protocol that most of them share are ranked; of
+            several such protocols the first one counts.
+        better: which numbers are better.
+        paired: differences point by point, for a metric that all families have on the same points.
     """
     common = shared_protocol(list(entrants.values()))
     refusals = {name: difference(entrant.protocol, common) for name, entrant in entrants.items()}
@@ -140,19 +144,19 @@ def places(entrants: dict[str, Entrant], *, better: Better, paired: Paired | Non
 
 
 def order(one: Entrant, other: Entrant, *, better: Better, paired: tuple[float, float] | None = None) -> str:
-    """Where one stands to another: `tied`, `ahead`, `behind`.
+    """Return where one entrant stands relative to another: `tied`, `ahead` or `behind`.
 
     Where the kinds of two numbers leave the order open, the worse one is `open` and the better one `unsettled`.
     """
     gap, error = one.number - other.number, math.hypot(one.error, other.error)
     if paired:
-        # Where there are several seeds, the pairs are those of the cells themselves: their means lie elsewhere.
+        # The pairs belong to the first seed; with several seeds the mean difference lies elsewhere.
         shift = (one.number - one.entry["value"]) - (other.number - other.entry["value"])
         gap, error = paired[0] + shift, paired[1]
-    told = abs(gap) > 2 * error
+    differs = abs(gap) > 2 * error
     if min(len(one.seeds), len(other.seeds)) >= 2:
-        told = told and seeds_differ(one.seeds, other.seeds)
-    if not told:
+        differs = differs and seeds_differ(one.seeds, other.seeds)
+    if not differs:
         return "tied"
     wins = (gap < 0) == (better == "lower")
     first, second = (one, other) if wins else (other, one)
@@ -162,10 +166,11 @@ def order(one: Entrant, other: Entrant, *, better: Better, paired: tuple[float, 
 
 
 def settles(kind: str, other: str, *, better: Better) -> bool:
-    """Whether a better number of one kind is conclusive against a worse number of another kind.
+    """Return whether a better number of one kind is conclusive against a worse number of another kind.
 
-    It is if the truth can lie neither on the worse side of the first nor on the better side of the second: a bound on
-    bits beats an exact number of bits for certain, the reverse is open. Numbers of one kind are ranked as they are.
+    It is if the truth can lie neither on the worse side of the first nor on the better side of the second: an upper
+    bound on bits certainly beats an exact number of bits; the reverse is open. Numbers of one kind are ranked as they
+    are.
     """
     if kind == other:
         return True
@@ -174,7 +179,7 @@ def settles(kind: str, other: str, *, better: Better) -> bool:
 
 
 def seeds_differ(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two sets of at least two seeds differ in their means: Welch's t-test, two-sided.
+    """Return whether the means of two sets of at least two seeds differ by Welch's t-test, two-sided.
 
     Welch (1947), "The generalization of 'Student's' problem when several different population variances are involved".
     """
@@ -189,7 +194,7 @@ def seeds_differ(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def shared_protocol(entrants: list[Entrant]) -> Entry:
-    """What most entrants have of every part of a protocol, the first of several; only parts that apply to somebody."""
+    """Return the most common value of every part of a protocol that applies to anybody, the first of several."""
     protocols = [entrant.protocol for entrant in entrants]
     common = {}
     for key in dict.fromkeys(key for protocol in protocols for key in protocol):
@@ -200,19 +205,17 @@ def shared_protocol(entrants: list[Entrant]) -> Entry:
 
 
 def difference(protocol: Entry, common: Entry) -> str:
-    """What of a protocol differs from another, in words: `samples 200, not 10,000`; empty where they agree.
+    """Return in words how a protocol differs from another, `samples 200, not 10,000`; an empty text where they agree.
 
     None stands for what does not apply, and agrees with everything.
     """
     return ", ".join(
-        f"{key.replace('_', ' ')} {told(protocol.get(key))}, not {told(common.get(key))}"
+        f"{key.replace('_', ' ')} {in_words(protocol.get(key))}, not {in_words(common.get(key))}"
         for key in dict.fromkeys([*protocol, *common])
         if protocol.get(key) != common.get(key) and protocol.get(key, 0) is not None and common.get(key, 0) is not None
     )
 
 
-def told(value: Any) -> str:
-    """A setting in words."""
-    if isinstance(value, dict):
-        return "(" + ", ".join(f"{key} {told(inner)}" for key, inner in value.items()) + ")"
-    return "none" if value is None else f"{value:,}" if type(value) is int else str(value)
+def in_words(value: Any) -> str:
+    """Return a part of a protocol in words."""
+    return "none" if value is None else f"({settings(value)})" if isinstance(value, dict) else settings(value)

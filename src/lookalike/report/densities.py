@@ -1,4 +1,4 @@
-"""Panels of one dimension: the data's histogram, a model, its samples, and the truth where it is known."""
+"""Panels of one dimension: histogram of the data, probabilities of a model, its samples, the truth if it is known."""
 
 import math
 from functools import partial
@@ -7,37 +7,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.core.domain import Domain
-from lookalike.data import SPLITS
+from lookalike.domain.domain import Domain
+from lookalike.domain.prepared import SPLITS
 from lookalike.report import style
 from lookalike.report.cells import Row, Table
 from lookalike.report.panels import Draw, legend_above
 
 
 def density_panels(table: Table) -> dict[str, Draw]:
-    """A panel for each family on a one-dimensional data set: all share their axes. None for other data."""
+    """Return a panel for each family on a data set of one dimension, with the same axes; no panel for other data."""
     domain = table.prepared.domain
-    if domain.kind != "vector" or domain.dimensions != 1:
+    if domain.dimensions != 1:
         return {}
     data = np.concatenate([np.asarray(table.prepared.values(split))[:, 0] for split in SPLITS])
-    edges = bins(data, step=domain.step[0])
+    edges = bins(data, step=domain.ordered[0].step)
     top = 1.45 * float(np.histogram(data, edges, density=True)[0].max())
     if "density_probabilities" in table.real.arrays:
-        # The truth fits in whole, unless it is a needle beside which nothing else would be seen.
-        highest = 1.05 * float(table.real.arrays["density_probabilities"].max()) / domain.step[0]
+        # Show the whole truth, unless it is so narrow that nothing else would be seen beside it.
+        highest = 1.05 * float(table.real.arrays["density_probabilities"].max()) / domain.ordered[0].step
         top = min(max(top, highest), 3 * top)
     shared: dict[str, Any] = {"domain": domain, "data": data, "edges": edges, "top": top, "truth": table.real.arrays}
     return {row.model: partial(draw_density, row=row, **shared) for row in table.families}
 
 
 def bins(data: NDArray[Any], *, step: float) -> NDArray[np.float64]:
-    """Edges of about 24 bins of a round width, a multiple of the grid's step, with room on both sides.
+    """Return the edges of about 24 bins of a round width, a multiple of the grid's step, with room on both sides.
 
-    They lie half a step off the grid, so that no value sits on an edge.
+    They lie half a step off the grid, so that no value lies on an edge.
     """
-    spread = max(float(data.max() - data.min()), step)
-    power = 10.0 ** math.floor(math.log10(spread / 24))
-    width = next(m * power for m in (1, 2, 5, 10) if m * power >= spread / 24)
+    least = max(float(data.max() - data.min()), step) / 24
+    power = 10.0 ** math.floor(math.log10(least))
+    width = next(m * power for m in (1, 2, 5, 10) if m * power >= least)
     width = max(1, round(width / step)) * step
     low, high = float(data.min()) - 3 * width, float(data.max()) + 3 * width
     return np.arange(math.floor(low / width), math.ceil(high / width) + 1, dtype=np.float64) * width - step / 2
@@ -53,15 +53,15 @@ def draw_density(
     top: float,
     truth: dict[str, NDArray[Any]],
 ) -> None:
-    """The data's histogram, the model's own density at the same resolution, and its samples' histogram.
+    """Draw the histogram of the data, the probabilities of the model at the same resolution, the histogram of samples.
 
-    And the true density, where it is among the arrays of `truth`.
+    The true density is drawn where it is among the arrays of `truth`.
     """
-    step, width = domain.step[0], edges[1] - edges[0]
+    step, width = domain.ordered[0].step, edges[1] - edges[0]
     axes.hist(data, edges, density=True, color=style.DATA, label="data")
     samples = row.samples[:, 0]
     inside = (samples >= edges[0]) & (samples <= edges[-1])
-    # Outliers count: what is drawn is the share of all samples.
+    # Divide by the number of all samples, so that outliers count.
     heights = np.histogram(samples, edges)[0] / (len(samples) * width)
     axes.stairs(heights, edges, color=style.SAMPLES, lw=1.2, label="samples")
     if "density_values" in truth:
@@ -81,5 +81,5 @@ def draw_density(
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, top)
     axes.set_yticks([])
-    axes.set_xlabel(domain.unit)
+    axes.set_xlabel(domain.ordered[0].unit)
     legend_above(axes, columns=4)

@@ -1,66 +1,31 @@
-"""Draws what the report shows: samples, losses, densities, scores. Functions of tables; nothing is written here."""
+"""Figures of scores and losses, and all figures of a data set as files show them."""
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib.ticker
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from lookalike.data import Split
-from lookalike.pictures import image_grid
+from lookalike.metrics.catalogue import Metric
 from lookalike.report import style
-from lookalike.report.cells import REAL, Row, Table
+from lookalike.report.cells import Row, Table
 from lookalike.report.clouds import CLOUD, fidelity_panels, likelihood_panels
-from lookalike.report.densities import density_panels
-from lookalike.report.leaderboard import Metric, rank
-from lookalike.report.maps import MAP, contour_panels, map_panels
-from lookalike.report.panels import PANEL, Draw, is_wide, legend_above, logarithmic, sheet
-
-SHOWN, COLUMNS = 40, 8
-"""Images of a sample grid, and images in its row."""
-
-PAIRS = 16
-"""Samples that are shown with the training images nearest to them, and images where samples and test data part."""
+from lookalike.report.panels import PANEL, Draw, Panels, is_wide, legend_above, logarithmic, sheet
+from lookalike.report.ranking import rank
+from lookalike.report.shown import shown
 
 MARKERS = {"exact": "o", "lower bound": "<", "estimate": "D", "at least": ">"}
-"""A likelihood's bound in bits points to where the truth lies."""
+"""Marks by the kind of a likelihood: a bound points to the side on which the truth lies."""
 
 
-def sample_grid(row: Row, *, zoom: int) -> Image.Image:
-    """A row's first images, the same number of every family."""
-    return image_grid(row.samples[:SHOWN], columns=COLUMNS, zoom=zoom)
-
-
-def nearest_grid(row: Row, table: Table, *, zoom: int) -> Image.Image | None:
-    """Lines of a row's first samples, below each line the training images that are nearest to them."""
-    if "nearest_training_rows" not in row.arrays:
-        return None
-    found = row.arrays["nearest_training_rows"][:PAIRS]
-    samples, training = row.samples[: len(found)], table.prepared.values("train")[found]
-    lines = range(0, len(found), COLUMNS)
-    images = [part for i in lines for part in (samples[i : i + COLUMNS], training[i : i + COLUMNS])]
-    return image_grid(np.concatenate(images), columns=COLUMNS, zoom=zoom)
-
-
-def gap_grid(row: Row, table: Table, *, kind: Literal["missed", "made_up"], zoom: int) -> Image.Image | None:
-    """The test images that are farthest from any of a row's samples, or its samples that are farthest from these."""
-    rows = row.arrays.get(f"{kind}_rows")
-    if rows is None:
-        return None
-    split: Split = row.metrics["coverage"]["reference"]
-    images = row.samples if kind == "made_up" else table.prepared.values(split)
-    return image_grid(images[rows[:PAIRS]], columns=COLUMNS, zoom=zoom)
-
-
-def loss_panels(table: Table) -> dict[str, Draw]:
-    """A panel for each family that was trained by gradient descent; losses differ in unit, so axes are not shared."""
-    return {row.model: partial(draw_loss, row=row) for row in table.families if row.curves}
+def loss_panels(table: Table) -> Panels:
+    """Return a panel for each family that was trained by gradient descent; the axes differ, as the losses do."""
+    return Panels(draws={row.model: partial(draw_loss, row=row) for row in table.families if row.curves}, size=PANEL)
 
 
 def draw_loss(axes: Any, *, row: Row) -> None:
-    """Training loss as a thin line, validation as a strong one."""
+    """Draw the training loss as a thin line and the validation loss as a strong one."""
     several = any(len(curves) > 1 for curves in row.curves.values())
     looks = {
         "train": {"color": style.SAMPLES, "lw": 0.9, "alpha": 0.65, "label": "training"},
@@ -79,34 +44,33 @@ def draw_loss(axes: Any, *, row: Row) -> None:
 
 
 def loss_range(curves: list[NDArray[np.float64]]) -> tuple[float, float]:
-    """From the lowest loss to what is left of the highest ones after the first twentieth of the training."""
+    """Return the limits of an axis, which leave out high losses in the first twentieth of the training."""
     low = min(float(curve.min()) for curve in curves)
     high = max(float(curve[len(curve) // 20 :].max()) for curve in curves)
     room = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
     return low - room, high + room
 
 
-def score_panels(table: Table) -> dict[str, Draw]:
-    """A panel, by its title, for each metric that says which way is better and that several families have."""
+def score_panels(table: Table) -> Panels:
+    """Return a panel for each metric of the first table that has a better side and that several families have."""
     ranking = rank(table)
     families = {row.model: row for row in table.families}
-    order = [families[line.model] for line in ranking.lines if line.model != REAL]
-    panels: dict[str, Draw] = {}
+    order = [families[line.model] for line in ranking.lines if line.model in families]
+    draws: dict[str, Draw] = {}
     for metric in ranking.metrics:
         rows = [row for row in order if metric.name in row.metrics]
         if metric.better and len(rows) > 1:
-            panels[metric.title] = partial(draw_scores, rows=rows, real=table.real, metric=metric)
-    return panels
+            draws[metric.title] = partial(draw_scores, rows=rows, real=table.real, metric=metric)
+    return Panels(draws=draws, size=(PANEL[0], 0.75 + 0.24 * len(table.families)))
 
 
 def draw_scores(axes: Any, *, rows: list[Row], real: Row, metric: Metric) -> None:
-    """A dot a family with a bar of two standard errors; a line where real data stands."""
-    values = [row.metrics[metric.name]["value"] for row in rows]
-    for y, row in enumerate(rows):
-        entry = row.metrics[metric.name]
-        marker = MARKERS[entry.get("kind", "exact")]
-        error = 2 * (entry.get("error") or 0.0)
-        axes.errorbar(entry["value"], y, xerr=error, fmt=marker, color=style.MODEL, ms=5.5, elinewidth=1.2, capsize=0)
+    """Draw a mark with a bar of two standard errors for each family, and a line at the value of real data."""
+    entries = [row.metrics[metric.name] for row in rows]
+    values = [entry["value"] for entry in entries]
+    for y, entry in enumerate(entries):
+        look = {"fmt": MARKERS[entry.get("kind", "exact")], "ms": 5.5, "elinewidth": 1.2, "capsize": 0}
+        axes.errorbar(entry["value"], y, xerr=2 * (entry.get("error") or 0.0), color=style.MODEL, **look)
     if metric.name in real.metrics:
         bar = real.metrics[metric.name]["value"]
         values.append(bar)
@@ -120,25 +84,17 @@ def draw_scores(axes: Any, *, rows: list[Row], real: Row, metric: Metric) -> Non
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0, labelcolor=style.INK)
-    unit = rows[0].metrics[metric.name].get("unit")
     arrow = "← better" if metric.better == "lower" else "better →"
-    axes.set_xlabel(f"{unit or metric.title}  ({arrow})")
-
-
-def score_size(table: Table) -> tuple[float, float]:
-    """Inches of a score panel: a line a family."""
-    return PANEL[0], 0.75 + 0.24 * len(table.families)
+    axes.set_xlabel(f"{entries[0].get('unit') or metric.title}  ({arrow})")
 
 
 def sheets(table: Table) -> dict[str, str]:
-    """SVGs for `results/figures/` by kind, in light colours."""
+    """Return the SVGs of `results/<run>/figures/` by name, in light colours."""
     found = {
-        "scores": (score_panels(table), score_size(table)),
-        "fidelity": (fidelity_panels(table), CLOUD),
-        "likelihood": (likelihood_panels(table), CLOUD),
-        "losses": (loss_panels(table), PANEL),
-        "densities": (density_panels(table), PANEL),
-        "contours": (contour_panels(table), MAP),
-        "maps": (map_panels(table), MAP),
+        "scores": score_panels(table),
+        "fidelity": Panels(draws=fidelity_panels(table), size=CLOUD),
+        "likelihood": Panels(draws=likelihood_panels(table), size=CLOUD),
+        "losses": loss_panels(table),
+        **shown(table.prepared.domain).panels(table),
     }
-    return {kind: sheet(panels, size=size) for kind, (panels, size) in found.items() if panels}
+    return {name: sheet(panels) for name, panels in found.items() if panels.draws}

@@ -1,7 +1,7 @@
-"""Panels of two dimensions: contours of P_model over P_data, and both as maps in one scale.
+"""Panels of two dimensions: contours of P_model over P_data, and both as maps with the same scale.
 
-P_data is the truth where it is known, else a histogram of all the data. P_model is what the model itself says, else a
-histogram of its samples. Both are drawn over the part of the grid where data are.
+P_data is the true distribution where it is known, else a histogram of all the data. P_model comes from the likelihood
+of the model where it has one, else from a histogram of its samples. Both are drawn where the data lie.
 """
 
 import dataclasses
@@ -11,24 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.data import SPLITS
+from lookalike.domain.prepared import SPLITS
 from lookalike.report import style
-from lookalike.report.cells import REAL, Row, Table
+from lookalike.report.cells import Row, Table
 from lookalike.report.panels import Draw
 
 Floats = NDArray[np.float64]
 
 MAP = (2.6, 2.5)
-"""Inches of a panel."""
+"""Size of a panel in inches."""
 
 HELD = (0.5, 0.9)
-"""Shares of the probability that contours hold, in the smallest region that does."""
+"""Shares of the probability inside the contours, each of which encloses the smallest region with its share."""
 
 SIDE = 64
-"""Squares along each axis of a histogram of data or samples."""
+"""Squares per axis in a histogram of data or samples."""
 
 COLOURS = "cividis"
-"""Made for every kind of sight (Nuñez et al., Optimizing colormaps, 2018)."""
+"""A colour map for every kind of colour vision (Nuñez et al., Optimizing colormaps, 2018)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,9 +36,9 @@ class Map:
     """Probabilities of the squares of a plane.
 
     Attributes:
-        shares: `[n, n]`, first dimension first.
-        side: of a square, in grid points.
-        counted: from data or samples, rather than told by a model or the truth.
+        shares: probabilities `[n, n]`, first dimension first.
+        side: grid points along the side of a square.
+        counted: whether they are counts of data or samples rather than probabilities of a model or of the truth.
     """
 
     shares: Floats
@@ -47,23 +47,17 @@ class Map:
 
     @property
     def density(self) -> Floats:
-        """Probability a grid point."""
+        """Probability per grid point."""
         return self.shares / self.side**2
 
 
-def is_plane(table: Table) -> bool:
-    return table.prepared.domain.kind == "vector" and table.prepared.domain.dimensions == 2
-
-
 def map_of(row: Row, table: Table) -> Map:
-    """P_model of a family; P_data for real data."""
+    """Return P_model of a family, or P_data for the row of real data."""
     levels = table.prepared.domain.levels
     if "density_map" in row.arrays:
-        told = row.arrays["density_map"].astype(np.float64)
-        return Map(shares=told, side=-(-levels // len(told)), counted=False)
-    values = row.samples
-    if row.model == REAL:
-        values = np.concatenate([np.asarray(table.prepared.values(split)) for split in SPLITS])
+        shares = row.arrays["density_map"].astype(np.float64)
+        return Map(shares=shares, side=-(-levels // len(shares)), counted=False)
+    values = everything(table) if row is table.real else row.samples
     side = -(-levels // SIDE)
     edges = np.arange(-(-levels // side) + 1) * side - 0.5
     points = table.prepared.domain.to_grid(values)
@@ -71,9 +65,14 @@ def map_of(row: Row, table: Table) -> Map:
     return Map(shares=counts / len(values), side=side, counted=True)
 
 
+def everything(table: Table) -> NDArray[Any]:
+    """Return the values of all splits."""
+    return np.concatenate([np.asarray(table.prepared.values(split)) for split in SPLITS])
+
+
 def contour_panels(table: Table) -> dict[str, Draw]:
-    """A panel for each family on a data set of two dimensions: all share their axes. None for other data."""
-    if not is_plane(table):
+    """Return a panel for each family on a data set of two dimensions, with the same axes; no panel for other data."""
+    if table.prepared.domain.dimensions != 2:
         return {}
     data = map_of(table.real, table)
     return {
@@ -82,8 +81,8 @@ def contour_panels(table: Table) -> dict[str, Draw]:
 
 
 def map_panels(table: Table) -> dict[str, Draw]:
-    """P_data and what each family makes of it, side by side in one scale. None for data of other dimensions."""
-    if not is_plane(table):
+    """Return panels of P_data and of every P_model with the same scale; no panel for data of other dimensions."""
+    if table.prepared.domain.dimensions != 2:
         return {}
     data = map_of(table.real, table)
     top = float(data.density.max())
@@ -93,7 +92,7 @@ def map_panels(table: Table) -> dict[str, Draw]:
 
 
 def draw_contours(axes: Any, *, model: Map, data: Map, table: Table) -> None:
-    """P_data in grey, and lines around the smallest regions that hold shares of P_model."""
+    """Draw P_data in grey, and lines around the smallest regions that hold the shares `HELD` of P_model."""
     grey = np.zeros((*data.shares.shape, 4))
     grey[..., :3] = [int(style.DATA_MAP[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     grey[..., 3] = np.sqrt(data.density / data.density.max())
@@ -110,7 +109,7 @@ def draw_contours(axes: Any, *, model: Map, data: Map, table: Table) -> None:
 
 
 def draw_map(axes: Any, *, shown: Map, top: float, table: Table) -> None:
-    """One map; what lies above the top of the scale is drawn as bright as that."""
+    """Draw one map; values above the top of the scale are as bright as the top."""
     density = blurred(shown.density) if shown.counted else shown.density
     show(axes, np.sqrt(density / top), shown, table, cmap=COLOURS, vmin=0, vmax=1)
     axes.grid(visible=False)
@@ -118,53 +117,46 @@ def draw_map(axes: Any, *, shown: Map, top: float, table: Table) -> None:
 
 
 def show(axes: Any, values: NDArray[Any], shown: Map, table: Table, **look: Any) -> None:
-    """Squares where they lie, first dimension across."""
+    """Draw squares at their places, with the first dimension along the x-axis."""
     edges: list[float] = []
-    for d, step in enumerate(both(table.prepared.domain.step)):
-        middles = places(shown, table, dimension=d)
+    for d, variable in enumerate(table.prepared.domain.ordered):
+        step, middles = variable.step, places(shown, table, dimension=d)
         edges += [middles[0] - shown.side * step / 2, middles[-1] + shown.side * step / 2]
     axes.imshow(np.swapaxes(values, 0, 1), origin="lower", extent=edges, interpolation="none", aspect="auto", **look)
 
 
-def both(numbers: tuple[float, ...]) -> tuple[float, float]:
-    """A domain's numbers, of which there is one for all dimensions or one each."""
-    return numbers[0], numbers[-1]
-
-
 def places(shown: Map, table: Table, *, dimension: int) -> Floats:
-    """Values in the middle of each square along a dimension."""
-    domain = table.prepared.domain
-    low, step = both(domain.low)[dimension], both(domain.step)[dimension]
+    """Return the values at the centres of the squares along a dimension."""
+    variable = table.prepared.domain.ordered[dimension]
+    low, step = variable.low, variable.step
     numbers = np.arange(len(shown.shares), dtype=np.float64)
     middles: Floats = low + step * (shown.side * numbers + (shown.side - 1) / 2)
     return middles
 
 
 def frame(axes: Any, table: Table) -> None:
-    """The same part of the plane in all panels: where data are, and a tenth more on each side."""
-    values = np.concatenate([np.asarray(table.prepared.values(split)) for split in SPLITS])
+    """Show the same part of the plane in all panels: the range of the data and a tenth more on each side."""
+    values = everything(table)
     low, high = values.min(axis=0), values.max(axis=0)
-    room = 0.1 * np.maximum(high - low, both(table.prepared.domain.step))
+    room = 0.1 * np.maximum(high - low, [variable.step for variable in table.prepared.domain.ordered])
     axes.set_xlim(low[0] - room[0], high[0] + room[0])
     axes.set_ylim(low[1] - room[1], high[1] + room[1])
     axes.locator_params(nbins=4)
-    axes.tick_params(labelsize=10)  # two stand side by side on a phone
+    axes.tick_params(labelsize=10)  # Two panels stand side by side on a phone.
 
 
 def region_levels(shares: Floats) -> list[float]:
-    """Levels above which the shares of `HELD` lie, lowest first; none where a map is flat."""
+    """Return the levels above which the shares `HELD` lie, lowest first; none where a map is flat."""
     falling = np.sort(shares.ravel())[::-1]
     held = np.searchsorted(falling.cumsum() / falling.sum(), HELD).clip(max=len(falling) - 1)
-    # Just below the level itself, or a plateau would have its contour nowhere.
+    # Draw just below the level itself, because a plateau has no contour at its own height.
     found = {float(level) * (1 - 1e-6) for level in falling[held]}
     return sorted(level for level in found if shares.min() < level < shares.max())
 
 
 def blurred(shares: Floats) -> Floats:
-    """A histogram under a normal kernel of one square's width: what a few thousand points can show."""
+    """Return a histogram smoothed by a normal kernel one square wide, because a few thousand points show no more."""
     kernel = np.exp(-0.5 * np.arange(-3, 4) ** 2)
-    width = len(shares)
-    # What the kernel lays on every square of a line, beyond whose ends nothing is.
-    spread = sum(np.eye(width, k=offset) * weight for offset, weight in zip(range(-3, 4), kernel, strict=True))
-    smooth: Floats = np.asarray(spread) @ shares @ np.asarray(spread) / kernel.sum() ** 2
+    lines = [sum(np.eye(n, k=k) * weight for k, weight in zip(range(-3, 4), kernel, strict=True)) for n in shares.shape]
+    smooth: Floats = np.asarray(lines[0]) @ shares @ np.asarray(lines[1]) / kernel.sum() ** 2
     return smooth

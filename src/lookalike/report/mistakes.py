@@ -1,107 +1,93 @@
-"""What each model gets wrong, in words: what it lacks, what it makes up, what it knows by heart.
+"""What every model gets wrong, in words: what it misses, what it makes up, what it copies.
 
-Every sentence is of a number in `metrics.json` that differs from what is right by more than two standard errors.
+Every sentence rests on a number in `metrics.json` that differs from the right value by more than two standard errors.
 """
 
-import math
-
-from lookalike.report.cells import Entry, Row, Table
-from lookalike.report.leaderboard import BITS, DISTANCES, METRICS, caught, describe
+from lookalike.metrics.catalogue import LIKELIHOOD, main_distance, title_of
+from lookalike.report.cells import Entry, Table
+from lookalike.report.numbers import combined_error, describe, in_per_cent
+from lookalike.report.ranking import caught
 
 Metrics = dict[str, Entry]
 
 TOO_OFTEN = 0.05
-"""Share of the samples by which a class has to be more common than it should."""
+"""Excess of the share of a class, above which the class is drawn too often."""
 
 
 def mistakes(table: Table) -> dict[str, list[str]]:
-    """By family, sentences on what it gets wrong; none where nothing is told from what real data score."""
-    copies = dict(caught(table))
+    """Return sentences on what every family gets wrong; none where no number differs from that of real data."""
+    copies, real = dict(caught(table)), table.real.metrics
     return {
         row.model: [
-            *told_apart(row, table.real.metrics),
-            *missing(row, table.real.metrics),
-            *made_up(row, table.real.metrics),
-            *unevenly(row, table.real.metrics),
-            *learned_by_heart(row, copies.get(row.model, [])),
+            *distinguishable(row.metrics, real),
+            *missing(row.metrics, real),
+            *made_up(row.metrics, real),
+            *too_often(row.metrics, real),
+            *memorized(row.metrics, copies.get(row.model, [])),
         ]
         for row in table.families
     }
 
 
-def less(entry: Entry, bar: Entry | None) -> bool:
-    """Whether a number is below another by more than two standard errors of their difference."""
-    if bar is None:
+def is_less(entry: Entry | None, other: Entry | None) -> bool:
+    """Return whether a number is below another by more than two standard errors of their difference."""
+    if entry is None or other is None:
         return False
-    error = math.hypot(entry.get("error") or 0, bar.get("error") or 0)
-    return bool(bar["value"] - entry["value"] > max(2 * error, 1e-9 * abs(bar["value"])))
+    return bool(other["value"] - entry["value"] > max(2 * combined_error(entry, other), 1e-9 * abs(other["value"])))
 
 
-def per_cent(entry: Entry, *, rest: bool = False) -> str:
-    """A share or what is left of it, with its error, in per cent."""
-    value = 1 - entry["value"] if rest else entry["value"]
-    return f"{describe({'value': 100 * value, 'error': 100 * (entry.get('error') or 0)})} %"
-
-
-def told_apart(row: Row, real: Metrics) -> list[str]:
-    """Whether its samples as a whole are farther from test data than real data are, and how often they are told."""
+def distinguishable(own: Metrics, real: Metrics) -> list[str]:
+    """Return whether samples as a whole are farther from test data than real data are, and how often it shows."""
     found = []
-    name = next((name for name in DISTANCES if name in row.metrics), None)
-    accuracy = row.metrics.get("classifier_accuracy")
-    if name and (bar := real.get(name)) and less(bar, row.metrics[name]):
-        title = next(metric.title for metric in METRICS if metric.name == name)
-        found.append(f"{title} {describe(row.metrics[name])}, that of real data {describe(bar)}.")
-    if accuracy and (bar := real.get("classifier_accuracy")) and less(bar, accuracy):
-        found.append(f"A classifier is right on {per_cent(accuracy)} of samples and test data, where 50 % is chance.")
+    if (name := main_distance(own)) and is_less(real.get(name), own[name]):
+        found.append(f"Its {title_of(name)} is {describe(own[name])}; real data score {describe(real[name])}.")
+    if is_less(real.get(name := "classifier_accuracy"), own.get(name)):
+        share = in_per_cent(own[name])
+        found.append(f"A classifier tells its samples and test data apart in {share} % of cases; chance is 50 %.")
     return found
 
 
-def missing(row: Row, real: Metrics) -> list[str]:
-    """What is there in the data and not among the samples: regions and classes."""
+def missing(own: Metrics, real: Metrics) -> list[str]:
+    """Return which regions and classes of the data are missing among the samples."""
     found = []
-    coverage = row.metrics.get("coverage")
-    if coverage and less(coverage, bar := real.get("coverage")):
-        of_real = f"; real data leave {per_cent(bar, rest=True)}" if bar else ""
-        found.append(f"Misses: {per_cent(coverage, rest=True)} of the test points have no sample near them{of_real}.")
-    short = row.metrics.get("class_gap", {}).get("short", [])
-    if short:
-        found.append(f"Short of {'class' if len(short) == 1 else 'classes'} {', '.join(short)}.")
+    if is_less(own.get("coverage"), bar := real.get("coverage")):
+        of_real = f" (real data: {in_per_cent(bar, rest=True)} %)" if bar else ""
+        share = in_per_cent(own["coverage"], rest=True)
+        found.append(f"It misses parts of the data: {share} % of the test points have no sample near them{of_real}.")
+    if short := own.get("class_gap", {}).get("short", []):
+        found.append(f"It draws too little of {'class' if len(short) == 1 else 'classes'} {', '.join(short)}.")
     return found
 
 
-def made_up(row: Row, real: Metrics) -> list[str]:
-    """What is there among the samples and not in the data."""
+def made_up(own: Metrics, real: Metrics) -> list[str]:
+    """Return which samples lie where no data do."""
     found = []
-    precision, outside = row.metrics.get("precision"), row.metrics.get("share_outside")
-    if precision and less(precision, bar := real.get("precision")):
-        of_real = f"; of real data {per_cent(bar, rest=True)}" if bar else ""
-        found.append(f"Makes up: {per_cent(precision, rest=True)} of the samples lie where no test data do{of_real}.")
-    if outside and outside["value"] > 0:
-        found.append(f"{per_cent(outside)} of the samples are impossible under the truth.")
+    if is_less(own.get("precision"), bar := real.get("precision")):
+        of_real = f" (real data: {in_per_cent(bar, rest=True)} %)" if bar else ""
+        share = in_per_cent(own["precision"], rest=True)
+        found.append(f"It makes things up: {share} % of its samples have no test point near them{of_real}.")
+    if (outside := own.get("share_outside")) and outside["value"] > 0:
+        found.append(f"The true distribution rules out {in_per_cent(outside)} % of its samples.")
     return found
 
 
-def unevenly(row: Row, real: Metrics) -> list[str]:
-    """The class that it draws too often, if that is what is furthest off."""
-    gap = row.metrics.get("class_gap")
+def too_often(own: Metrics, real: Metrics) -> list[str]:
+    """Return the class that is drawn too often, if its share is farther off than that of any other class."""
+    gap = own.get("class_gap")
     if gap is None or gap["class"] in gap["short"] or gap["value"] <= max(TOO_OFTEN, 2 * gap["chance"]):
         return []
-    if not less(real["class_gap"], gap):
+    if not is_less(real["class_gap"], gap):
         return []
-    return [f"Draws class {gap['class']} too often, by {points(gap)}."]
+    return [f"It draws class {gap['class']} too often, by {in_per_cent(gap)} percentage points."]
 
 
-def points(entry: Entry) -> str:
-    """A difference of shares in points of a per cent."""
-    return f"{describe({'value': 100 * entry['value'], 'error': 100 * (entry.get('error') or 0)})} points"
-
-
-def learned_by_heart(row: Row, copied: list[str]) -> list[str]:
-    """Copies of training data, repeats, and a likelihood that is better on training data than on others."""
-    found = [f"Nearer to its training data than real data are, by {' and '.join(copied)}."] if copied else []
-    test, train = row.metrics.get(BITS), row.metrics.get(f"{BITS}_train")
-    if test and train and less(train, test):
-        error = math.hypot(test.get("error") or 0, train.get("error") or 0)
-        gap = describe({"value": test["value"] - train["value"], "error": error})
-        found.append(f"Overfits: {gap} bits more on unseen data than on its training data.")
+def memorized(own: Metrics, copied: list[str]) -> list[str]:
+    """Return whether samples copy training data, and whether the likelihood is better on training data."""
+    found = [f"Its samples are closer to its training data than real data are, by {' and '.join(copied)}."] * bool(
+        copied
+    )
+    test, train = own.get(LIKELIHOOD), own.get(f"{LIKELIHOOD}_train")
+    if test and train and is_less(train, test):
+        gap = describe({"value": test["value"] - train["value"], "error": combined_error(test, train)})
+        found.append(f"It overfits: unseen data take {gap} bits more than training data.")
     return found

@@ -1,4 +1,7 @@
-"""`results/`: what `compare` writes there, and how it is shown in a terminal."""
+"""Show the leaderboard and where the report is: `lookalike report`.
+
+Here is also `save`, which writes the files that `lookalike compare` leaves in `results/<run>/`.
+"""
 
 from pathlib import Path
 
@@ -6,23 +9,27 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table as Grid
 
-from lookalike.core.config import ROOT
-from lookalike.core.errors import UserError
-from lookalike.core.files import write_json
-from lookalike.report import figures, style
+from lookalike.report import style
 from lookalike.report.cards import cards
 from lookalike.report.cells import Table
+from lookalike.report.figures import sheets
 from lookalike.report.leaderboard import leaderboard, to_csv, to_markdown
-from lookalike.report.page import render
+from lookalike.report.page import page
+from lookalike.report.shown import shown
+from lookalike.workspace.configuration import ROOT, Config
+from lookalike.workspace.errors import UserError
+from lookalike.workspace.files import write_json
 
 NAMES = ("cards", "figures", "leaderboard.csv", "leaderboard.json", "leaderboard.md", "report.html")
-"""What `save` writes."""
+"""The files and folders that `save` writes."""
 
 
 def save(tables: list[Table], folder: Path) -> None:
-    """Write leaderboard, cards, figures and page; all but the page, which shows cost, repeat to the byte."""
-    boards = leaderboard(tables)
-    write_json(folder / "leaderboard.json", boards)
+    """Write leaderboard, cards, figures and page.
+
+    The same cells give the same bytes, except for the page, which shows what the cells cost.
+    """
+    write_json(folder / "leaderboard.json", leaderboard(tables))
     (folder / "leaderboard.csv").write_text(to_csv(tables))
     (folder / "leaderboard.md").write_text(to_markdown(tables))
     (folder / "cards").mkdir()
@@ -31,40 +38,47 @@ def save(tables: list[Table], folder: Path) -> None:
         for name, card in cards(table).items():
             (folder / "cards" / name).write_text(card)
         save_figures(table, folder / "figures")
-    (folder / "report.html").write_text(render(tables))
+    (folder / "report.html").write_text(page(tables))
 
 
 def save_figures(table: Table, folder: Path) -> None:
-    """Pictures of each row's images and the nearest training images; every other kind as one figure, light and dark."""
-    if table.prepared.domain.kind == "image":
-        for row in table.rows:
-            figures.sample_grid(row, zoom=2).save(folder / f"{table.name}-samples-{row.model}.png")
-            if nearest := figures.nearest_grid(row, table, zoom=2):
-                nearest.save(folder / f"{table.name}-nearest-{row.model}.png")
-    for kind, svg in figures.sheets(table).items():
-        (folder / f"{table.name}-{kind}-light.svg").write_text(svg)
-        (folder / f"{table.name}-{kind}-dark.svg").write_text(style.dark(svg))
+    """Write pictures of the samples of each row, and every other figure in light and dark colours."""
+    for row in table.rows:
+        pictures = shown(table.prepared.domain).pictures(row, table, zoom=2)
+        for name in pictures.keys() & {"samples", "nearest"}:
+            pictures[name].save(folder / f"{table.name}-{name}-{row.model}.png")
+    for name, svg in sheets(table).items():
+        (folder / f"{table.name}-{name}-light.svg").write_text(svg)
+        (folder / f"{table.name}-{name}-dark.svg").write_text(style.dark(svg))
 
 
-def show(folder: Path) -> None:
-    """Print the leaderboard of `results/` and where the report lies.
+def report(config: Config) -> None:
+    """Run `lookalike report`: print the leaderboard and where the report is.
 
     Raises:
         UserError: `compare` has not run.
     """
-    board, page = folder / "leaderboard.md", folder / "report.html"
+    show(config.path("results"))
+
+
+def show(folder: Path) -> None:
+    """Print the leaderboard of a results folder and where its report is.
+
+    Raises:
+        UserError: `compare` has not run.
+    """
+    board, page_file = folder / "leaderboard.md", folder / "report.html"
     if not board.is_file():
-        raise UserError(f"no leaderboard in {folder}: run `python pipelines/compare.py` first")
+        raise UserError(f"no leaderboard in {folder}: run `lookalike compare` first")
     print_board(board.read_text(), Console())
-    place = page.relative_to(ROOT) if page.is_relative_to(ROOT) else page
-    print(f"\nfigures and evidence: {place}")
+    print(f"\nreport with all figures: {page_file.relative_to(ROOT) if page_file.is_relative_to(ROOT) else page_file}")
 
 
 def print_board(markdown: str, console: Console) -> None:
     """Print the tables of `leaderboard.md`, each as wide as its numbers need."""
     for part in markdown.split("\n## ")[1:]:
         data, *lines = part.splitlines()
-        rows = [[field.strip() for field in line.strip("|").split(" | ")] for line in lines if line.startswith("|")]
+        rows = [[field.strip() for field in line[1:-1].split("|")] for line in lines if line.startswith("|")]
         head, _, *rows = rows
         grid = Grid(title=data, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
         for i, name in enumerate(head):

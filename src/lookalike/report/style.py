@@ -1,4 +1,4 @@
-"""One look for every figure, light and dark. Colours follow Okabe and Ito: every kind of sight tells them apart."""
+"""One look for every figure, light and dark, in the colours of Okabe and Ito, which suit every colour vision."""
 
 import io
 import re
@@ -19,13 +19,13 @@ COLOURS = {
     "samples": ("#d55e00", "#e69f00"),
     "bar": ("#007a5a", "#2bc79a"),
 }
-"""By role, light and dark. A figure is drawn in light; `dark` and `inline` exchange the colours in its SVG."""
+"""Colours by role, light and dark. Figures are drawn in light colours; `dark` and `inline` exchange them in the SVG."""
 
 SURFACE, INK, MUTED, RULE, DATA = (COLOURS[role][0] for role in ("surface", "ink", "muted", "rule", "data"))
 MODEL, SAMPLES, BAR = (COLOURS[role][0] for role in ("model", "samples", "bar"))
 
 DATA_MAP = "#868d99"
-"""Of data as a map, whose pixels no theme exchanges: seen on both surfaces."""
+"""Colour of data in a map. The theme does not change its pixels, so it is visible on both surfaces."""
 
 SETTINGS: dict[str, Any] = {
     "axes.edgecolor": RULE,
@@ -50,7 +50,7 @@ SETTINGS: dict[str, Any] = {
     "legend.frameon": False,
     "legend.labelcolor": MUTED,
     "lines.solid_capstyle": "round",
-    "svg.hashsalt": "lookalike",  # else every run names its clip paths anew
+    "svg.hashsalt": "lookalike",  # Without it every run gives its clip paths other names.
     "text.color": INK,
     "xtick.color": RULE,
     "xtick.labelcolor": MUTED,
@@ -66,16 +66,16 @@ def styled(*, text: Literal["path", "none"]) -> Iterator[None]:
     """Draw in the project's style.
 
     Args:
-        text: "path" draws letters as shapes, which look the same everywhere; "none" leaves them to the reader's fonts.
+        text: "path" draws letters as shapes, which look the same everywhere; "none" uses the reader's fonts.
     """
     with mpl.rc_context():
-        mpl.rcdefaults()  # a user's own matplotlibrc must not change the bytes
+        mpl.rcdefaults()  # The matplotlibrc of a user must not change the bytes.
         mpl.rcParams.update(SETTINGS | {"svg.fonttype": text})
         yield
 
 
 def to_svg(figure: Figure, *, transparent: bool = False) -> str:
-    """A figure as SVG without date or software: the same figure gives the same bytes."""
+    """Return a figure as SVG without date and software, so that the same figure gives the same bytes."""
     text = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     figure.savefig(text, format="svg", metadata=nothing, transparent=transparent)
@@ -83,12 +83,12 @@ def to_svg(figure: Figure, *, transparent: bool = False) -> str:
 
 
 def dark(svg: str) -> str:
-    """A light figure's SVG in dark colours."""
+    """Return the SVG of a light figure in dark colours."""
     return exchange(svg, dict(COLOURS.values()))
 
 
 def inline(svg: str, *, name: str) -> str:
-    """A light figure's SVG to stand in a page: colours are the page's variables, ids can't meet another figure's."""
+    """Return the SVG of a light figure for a page: with the page's variables as colours and ids that are unique."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", body)
@@ -97,9 +97,10 @@ def inline(svg: str, *, name: str) -> str:
 
 
 def exchange(svg: str, colours: dict[str, str]) -> str:
+    """Return an SVG with some of its colours replaced."""
     return re.sub(r"#[0-9a-f]{6}\b", lambda found: colours.get(found[0], found[0]), svg)
 
 
 def page_variables(*, dark: bool) -> str:
-    """The colours as CSS variables."""
+    """Return the colours as CSS variables."""
     return " ".join(f"--{role}: {pair[dark]};" for role, pair in COLOURS.items())

@@ -1,4 +1,4 @@
-"""What is checked before any trial starts: the data, every value of the space, and the objectives."""
+"""The checks before any trial starts: the data, every value of the space, and the objectives."""
 
 import functools
 import hashlib
@@ -8,94 +8,99 @@ from typing import Any
 
 import yaml
 
-from lookalike.core.config import CONF, ROOT, Config, Section, check
-from lookalike.core.errors import UserError
-from lookalike.core.stage import Cell
-from lookalike.data import Prepared
-from lookalike.models.build import build, check_settings
+from lookalike.domain.domain import Domain
+from lookalike.domain.prepared import Prepared
+from lookalike.families.build import build, check_settings, for_domain
 from lookalike.sweeps.objectives import Objective, check_available
-from lookalike.sweeps.trial import OWN
+from lookalike.sweeps.trial import SWEEP_KEYS
+from lookalike.workspace.arguments import MODEL_SECTIONS, Section
+from lookalike.workspace.configuration import CONF, ROOT, Config, check
+from lookalike.workspace.errors import UserError
+from lookalike.workspace.pipeline import read_listed
+from lookalike.workspace.places import Cell
 
 
 def check_all(plain: Section, variants: list[tuple[str, Section]], wanted: list[Objective]) -> Config:
-    """Check a configuration and its variants, without training anything.
+    """Check a configuration and its variants without training anything.
 
     Args:
-        plain: of one data set and one model.
-        variants: the same with one value changed, under the override that changes it.
+        plain: the configuration of one data set and one model.
+        variants: the same with one value changed, each after the override that changes it.
         wanted: the objectives.
 
     Raises:
-        UserError: a value out of its range, an objective that the model has none of, or data that are missing or
-            not what `dvc.lock` says.
+        UserError: a value is out of its range, the model does not have an objective, or the data are missing or not
+            what `dvc.lock` says.
     """
     config = checked(plain)
     prepared = check_data(config)
+    domain = prepared.domain
     for objective in wanted:
         check_available(
             objective,
             model=config.model_name,
             data=config.data.name,
-            kind=prepared.domain.kind,
+            kind=domain.kind,
             has_likelihood=config.likelihood is not None,
-            has_labels=bool(prepared.domain.labels),
+            has_labels=bool(domain.labels),
         )
-    check_settings(build(config.model, prepared.domain, seed=config.seed), config)
+    check_model(config, domain)
     for override, variant in variants:
         changed = checked(variant)
-        if override.partition(".")[0] in ("model", "preview", "sampling", "likelihood"):
-            check_settings(build(changed.model, prepared.domain, seed=changed.seed), changed)
+        if override.partition(".")[0] in set(MODEL_SECTIONS) - {"optimizer"}:
+            check_model(changed, domain)
     return config
 
 
 def checked(plain: Section) -> Config:
-    """A configuration as its trial will have it.
+    """Return the configuration of a trial.
 
     Raises:
-        UserError: a value out of its range, or a class to paint.
+        UserError: a value is out of its range, or a class to draw is given.
     """
-    config = check(without_own(plain))
+    config = check({key: value for key, value in plain.items() if key not in SWEEP_KEYS})
     if config.label is not None:
-        raise UserError(f"label={config.label}: a sweep compares whole models; sample.py alone paints one class")
+        raise UserError(f"label={config.label}: a sweep compares whole models; only `lookalike sample` draws one class")
     return config
 
 
-def without_own(plain: Section) -> Section:
-    """A configuration as stages have it."""
-    return {key: value for key, value in plain.items() if key not in OWN}
+def check_model(config: Config, domain: Domain) -> None:
+    """Build a model and check its settings; raise a UserError if they do not fit."""
+    resolved = for_domain(config, domain)
+    check_settings(build(resolved.model, domain, seed=config.seed), resolved)
 
 
 def check_data(config: Config) -> Prepared:
-    """The prepared data, where they and the features are what `dvc.lock` says.
+    """Return the prepared data.
 
     Raises:
-        UserError: they are missing or others, with the command that makes them.
+        UserError: they or the features are missing or not what `dvc.lock` says; the message has the command that makes
+            them.
     """
-    data, cell = config.data.name, Cell(config)
-    for stage, folder in (("prepare", cell.prepared), ("features", cell.features / "extractor")):
-        check_output(f"{stage}@{data}", folder, data=data)
-    return Prepared(cell.prepared)
+    data = config.data.name
+    for stage, output in (("prepare", "prepared"), ("features", "features/extractor")):
+        check_output(f"{stage}@{data}", config.path("artifacts"), f"{data}/{output}")
+    return Prepared(Cell(config).prepared)
 
 
-def check_output(stage: str, folder: Path, *, data: str) -> None:
-    """Raise a UserError unless a folder is what `dvc.lock` says that a stage wrote."""
-    cure = f"`dvc repro prepare@{data} features@{data}`"
-    if data not in yaml.safe_load((CONF / "pipeline.yaml").read_text())["data"]:
-        cure = f"add {data} to `data` in conf/pipeline.yaml, then run {cure}"
-    else:
-        cure = f"run {cure}"
-    expected = locked().get(stage, {}).get(f"artifacts/{'/'.join(folder.parts[-2 if 'prepare' in stage else -3 :])}")
+def check_output(stage: str, artifacts: Path, output: str) -> None:
+    """Raise a UserError unless a folder below `artifacts/` is what a stage wrote according to `dvc.lock`."""
+    data, folder = stage.partition("@")[2], artifacts / output
+    fix = f"run `dvc repro prepare@{data} features@{data}`"
+    if data not in read_listed(CONF / "pipeline.yaml").data:
+        fix = f"add {data} to `data` in conf/pipeline.yaml, then {fix}"
+    expected = locked().get(stage, {}).get(f"artifacts/{output}")
     if expected is None:
-        raise UserError(f"no {stage} in dvc.lock: a sweep reads what DVC prepared; {cure}")
+        raise UserError(f"dvc.lock has no {stage}: a sweep reads what DVC prepared; {fix}")
     if not folder.is_dir():
-        raise UserError(f"nothing in {folder}: {cure}, or `dvc checkout`")
+        raise UserError(f"{folder} does not exist: {fix}, or `dvc checkout`")
     if (found := digest(folder)) != expected:
-        raise UserError(f"{folder} is not what dvc.lock says (it is {found[:8]}, not {expected[:8]}): {cure}")
+        raise UserError(f"{folder} is not what dvc.lock says (it is {found[:8]}, not {expected[:8]}): {fix}")
 
 
 @functools.cache
 def locked() -> dict[str, dict[str, str]]:
-    """The digest of every output of every stage, by stage and path, as `dvc.lock` has them."""
+    """Return the digest of every output in `dvc.lock`, by stage and path."""
     path = ROOT / "dvc.lock"
     if not path.is_file():
         return {}
@@ -107,7 +112,7 @@ def locked() -> dict[str, dict[str, str]]:
 
 
 def digest(folder: Path) -> str:
-    """The digest that DVC gives to a folder: that of its list of files and their MD5."""
+    """Return DVC's digest of a folder: the digest of the list of its files and their MD5 sums."""
     rows = [
         {"md5": md5(path), "relpath": path.relative_to(folder).as_posix()}
         for path in folder.rglob("*")
@@ -123,14 +128,13 @@ def md5(path: Path) -> str:
 
 
 def file_digest(path: Path) -> str | None:
-    """SHA-256 of a file, or None where there is none."""
+    """Return the SHA-256 of a file, or None if it does not exist."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def base_digest(data: list[str]) -> str:
-    """A digest of all that a trial could depend on beside its overrides: code, configuration files, data."""
+    """Return a digest of everything that a trial depends on beside its overrides: code, configuration files, data."""
     total = hashlib.sha256()
-    files = [*(ROOT / "src").rglob("*.py"), *CONF.rglob("*.yaml"), *(ROOT / "pipelines").glob("*.py")]
-    for path in sorted(files):
+    for path in sorted([*(ROOT / "src").rglob("*.py"), *CONF.rglob("*.yaml")]):
         total.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
     return hashlib.sha256((total.hexdigest() + json.dumps(sorted(data))).encode()).hexdigest()[:16]

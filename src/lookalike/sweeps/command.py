@@ -1,4 +1,4 @@
-"""`python pipelines/sweep.py`: check everything, have Hydra launch the trials, sum up, whatever ended it."""
+"""`lookalike sweep`: check everything, let Hydra launch the trials, and summarize the results."""
 
 import hashlib
 import json
@@ -16,31 +16,32 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from lookalike import INTERRUPTED
-from lookalike.core.config import CONF, ROOT, Section, choices, groups
-from lookalike.core.errors import UserError
-from lookalike.core.stage import Cell
-from lookalike.data import Prepared
-from lookalike.fingerprint import git_state
+from lookalike.domain.prepared import Prepared
 from lookalike.sweeps.check import base_digest, check_all, file_digest
 from lookalike.sweeps.objectives import OBJECTIVES, objectives
 from lookalike.sweeps.places import Record, Sweep, write
 from lookalike.sweeps.recording import recorder
 from lookalike.sweeps.space import SETTINGS, Space, compose, plain_of, read_space
 from lookalike.sweeps.trial import run_trial
+from lookalike.workspace.arguments import Section
+from lookalike.workspace.configuration import CONF, ROOT, choices, groups
+from lookalike.workspace.errors import UserError
+from lookalike.workspace.fingerprint import git_state
+from lookalike.workspace.interrupts import INTERRUPTED
+from lookalike.workspace.places import Cell
 
-HOW = ("hydra/launcher", "hydra.launcher.", "hydra.sweeper.n_trials", "hydra.sweeper.n_jobs", "tracking", "sweep.")
-"""How overrides begin that don't change what is searched: with others, the same sweep goes on."""
+UNNAMED = ("hydra/launcher", "hydra.launcher.", "hydra.sweeper.n_trials", "hydra.sweeper.n_jobs", "tracking", "sweep.")
+"""Beginnings of overrides that do not change what is searched: the same sweep continues with other values of them."""
 
-ATTEMPTS = 3
-"""How often in a row a launcher may give up though no trial died. After one that did, such as one that joblib's worker
-was killed with, it is started again: no trial dies for ever."""
+MAX_FAILED_LAUNCHES = 3
+"""How often in a row a launcher may fail without the death of a trial. After a death it is started again, because
+joblib, for example, gives up all trials when one worker is killed."""
 
 End = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 def main() -> None:
-    """Run the command line; leave with 0, 1 (an error, or a trial that failed) or 130 (interrupted)."""
+    """Run the command line; exit with 0, 1 (an error, or a trial that failed) or 130 (interrupted)."""
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
         print(usage())
@@ -58,12 +59,11 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> End:
-    """Carry out a sweep's command; how it ended.
+    """Run the sweep that a command asks for; return how it ended.
 
     Raises:
-        UserError: something is wrong with the command, before any trial was started.
+        UserError: the command is wrong; no trial was started.
     """
-    show = "--cfg" in arguments
     overrides = [item for item in arguments if item not in ("-m", "--multirun", "--cfg")]
     for item in overrides:
         if "=" not in item and not item.startswith("~"):
@@ -74,26 +74,22 @@ def run(arguments: list[str]) -> End:
         assert hydra is not None
         space = read_space(hydra, overrides)
         plains = [plain_of(compose(hydra, combination)) for combination in space.combinations()]
-        if show:
+        if "--cfg" in arguments:
             print(OmegaConf.to_yaml(OmegaConf.create(plains[0])))
             return "FINISHED"
         data = check_space(space, plains)
         if any(plain["split"] == "test" for plain in plains):
-            print(
-                "split=test: what is chosen will have seen the test set, whose scores are then too good",
-                file=sys.stderr,
-            )
+            print("split=test: the winner will have seen the test set, so its scores will be too good", file=sys.stderr)
         sweep = Sweep(folder_of(plains[0], overrides))
         with sweep.held():
-            about = describe(sweep, space, plains[0], arguments, data)
-            write(sweep.about, about)
-            sweep.correct()
+            write(sweep.about, describe(sweep, space, plains[0], arguments, data))
+            sweep.mark_killed()
             with recorder(plains[0]["tracking"], sweep):
                 return launch(hydra, sweep, [*overrides, f"sweep.folder={sweep.folder}"])
 
 
 def check_space(space: Space, plains: list[Section]) -> dict[str, str]:
-    """Check all of a space; the digest of every data set in it."""
+    """Check a whole space; return the digest of every data set in it."""
     wanted = objectives(plains[0]["objective"])
     intervals = [parameter.written for parameter in space.parameters if parameter.is_interval]
     if intervals and space.sweeper in ("grid", "basic"):
@@ -106,16 +102,15 @@ def check_space(space: Space, plains: list[Section]) -> dict[str, str]:
         from lookalike.sweeps.study import check_settings
 
         check_settings(space.base.hydra.sweeper)
-    prunes = plains[0]["sweep"]["prune"] and space.sweeper == "optuna" and space.base.hydra.sweeper.pruner
-    if prunes and len(wanted) > 1:
-        raise UserError(
-            f"objective={plains[0]['objective']}: trials are stopped early for one objective alone; add "
-            f"hydra.sweeper.pruner=null"
-        )
+        if plains[0]["sweep"]["prune"] and space.base.hydra.sweeper.pruner and len(wanted) > 1:
+            raise UserError(
+                f"objective={plains[0]['objective']}: trials can be pruned for one objective only; add "
+                f"hydra.sweeper.pruner=null"
+            )
     if space.launcher == "submitit_slurm" and shutil.which("srun") is None:
         raise UserError(
-            "hydra/launcher=submitit_slurm: there is no srun here; start the sweep on a login node of the cluster, or "
-            "take hydra/launcher=submitit_local"
+            "hydra/launcher=submitit_slurm: srun was not found; start the sweep on a login node of the cluster, or use "
+            "hydra/launcher=submitit_local"
         )
     data: dict[str, str] = {}
     for plain in plains:
@@ -125,20 +120,20 @@ def check_space(space: Space, plains: list[Section]) -> dict[str, str]:
 
 
 def folder_of(plain: Section, overrides: list[str]) -> Path:
-    """Where a sweep writes: the same command comes to the same folder.
+    """Return where a sweep writes; the same command gives the same folder.
 
     Raises:
-        UserError: a name that is none.
+        UserError: `sweep.name` cannot name a folder.
     """
     asked = plain["sweep"]
     if asked["folder"]:
         return ROOT / str(asked["folder"])
     name = asked["name"]
     if name is None:
-        what = sorted(item for item in overrides if not item.lstrip("+").startswith(HOW))
+        what = sorted(item for item in overrides if not item.lstrip("+").startswith(UNNAMED))
         models = dict(item.lstrip("+").partition("=")[::2] for item in overrides)
-        title = models.get("search") or models.get("model") or plain["model"]["_target_"].split(".")[-2]
-        kept = "".join(c if c.isalnum() or c in "_-" else "-" for c in title)[:40]
+        model = models.get("search") or models.get("model") or plain["model"]["_target_"].split(".")[-2]
+        kept = "".join(c if c.isalnum() or c in "_-" else "-" for c in model)[:40]
         name = f"{kept}-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]}"
     name = str(name)
     if not name or name == "trials" or not all(c.isalnum() or c in "._-" for c in name) or name.startswith("."):
@@ -147,12 +142,13 @@ def folder_of(plain: Section, overrides: list[str]) -> Path:
 
 
 def describe(sweep: Sweep, space: Space, plain: Section, arguments: list[str], data: dict[str, str]) -> Record:
-    """What `sweep.json` says."""
-    sweeper = {key: value for key, value in OmegaConf.to_container(space.base.hydra.sweeper).items() if key != "params"}  # type: ignore[union-attr]
+    """Return the content of `sweep.json`."""
+    sweeper: Any = OmegaConf.to_container(space.base.hydra.sweeper)
+    del sweeper["params"]
     return {
         "name": sweep.name,
         "id": sweep.read()["id"] if sweep.about.is_file() else uuid.uuid4().hex,
-        "command": shlex.join(["python", "pipelines/sweep.py", *arguments]),
+        "command": shlex.join(["lookalike", "sweep", *arguments]),
         "fixed": [item for item in space.fixed if not item.startswith(SETTINGS)],
         "space": {parameter.key: parameter.written.partition("=")[2] for parameter in space.parameters},
         "sweeper": {"name": space.sweeper} | sweeper,
@@ -170,7 +166,7 @@ def describe(sweep: Sweep, space: Space, plain: Section, arguments: list[str], d
 
 
 def launch(hydra: Any, sweep: Sweep, overrides: list[str]) -> End:
-    """Have Hydra run the trials, and sum up whatever came of them."""
+    """Let Hydra run the trials, and summarize the results however the run ends."""
     from lookalike.sweeps.figures import draw
     from lookalike.sweeps.summary import summarize
     from lookalike.sweeps.table import show
@@ -179,42 +175,46 @@ def launch(hydra: Any, sweep: Sweep, overrides: list[str]) -> End:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        fruitless = 0
-        while fruitless < ATTEMPTS:
-            try:
-                hydra.multirun("sweep", run_trial, overrides, with_log_configuration=False)
-                end = "FINISHED"
-                break
-            except UserError:
-                raise
-            except Exception as error:  # of a launcher: a worker was killed, a cluster is gone
-                died = sweep.correct()
-                sweep.give_up(died)
-                fruitless = 0 if died else fruitless + 1
-                problem = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-                again = ": once more" if fruitless < ATTEMPTS else ""
-                print(f"the launcher gave up ({problem}){again}", file=sys.stderr, flush=True)
+        end = run_trials(hydra, sweep, overrides)
     except KeyboardInterrupt:
         end = "KILLED"
     finally:
-        sweep.correct()
+        sweep.mark_killed()
         summary = summarize(sweep)
         show(summary)
         if end == "FINISHED":
-            draw(sweep, [state for state in sweep.all_states() if state["session"] == sweep.read()["session"]])
-        if end == "FINISHED" and summary["counts"].keys() - {"finished", "pruned"}:
-            end = "FAILED"
+            draw(sweep, sweep.session_states())
+            end = "FAILED" if summary["counts"].keys() - {"finished", "pruned"} else end
         sweep.end(end.lower())
     return end
 
 
+def run_trials(hydra: Any, sweep: Sweep, overrides: list[str]) -> End:
+    """Let Hydra run the trials, again where a launcher fails because a worker was killed or a cluster is gone."""
+    failed_launches = 0
+    while failed_launches < MAX_FAILED_LAUNCHES:
+        try:
+            hydra.multirun("sweep", run_trial, overrides, with_log_configuration=False)
+            return "FINISHED"
+        except UserError:
+            raise
+        except Exception as error:
+            killed = sweep.mark_killed()
+            sweep.give_up(killed)
+            failed_launches = 0 if killed else failed_launches + 1
+            problem = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+            again = ": trying again" if failed_launches < MAX_FAILED_LAUNCHES else ""
+            print(f"the launcher failed ({problem}){again}", file=sys.stderr, flush=True)
+    return "FAILED"
+
+
 def usage() -> str:
-    """What `--help` prints."""
+    """Return the page that `--help` prints."""
     lines = [
-        "Train, sample and score many configurations, each in one process, on validation.",
+        "Train, sample and score many configurations on validation data, each in one process.",
         "",
-        "usage: python pipelines/sweep.py -m [GROUP=CHOICE,CHOICE ...] [KEY=VALUE,VALUE ...]",
-        "       python pipelines/sweep.py -m hydra/sweeper=optuna +search=CHOICE [...]",
+        "usage: lookalike sweep -m [GROUP=CHOICE,CHOICE ...] [KEY=VALUE,VALUE ...]",
+        "       lookalike sweep -m hydra/sweeper=optuna +search=CHOICE [...]",
         "",
         *(f"  {group}=  {', '.join(choices(group))}" for group in groups() if group != "search"),
         f"  +search=  {', '.join(choices('search'))}",
@@ -222,9 +222,9 @@ def usage() -> str:
         f"  objective=  {', '.join(OBJECTIVES)},",
         "              or a list of several, such as objective=[bits_per_dim,sampling_seconds]",
         "",
-        "The same command goes on where it was interrupted. See docs/sweeps.md.",
+        "The same command continues where it was interrupted. See docs/sweeps.md.",
         "",
         "  --cfg   print the configuration of the first trial and stop",
-        "  --help  this page",
+        "  --help  print this page",
     ]
     return "\n".join(lines)

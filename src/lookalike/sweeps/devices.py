@@ -1,36 +1,35 @@
-"""One GPU for every process of a machine that has several, where the launcher did not choose one."""
+"""Assign one GPU to every process on a machine with several, unless the launcher did."""
 
-import fcntl
 import os
 import socket
 from pathlib import Path
-from typing import Any
 
-HELD: list[Any] = []
-"""Open files whose locks say which GPU this process has; they go with the process."""
+from filelock import FileLock, Timeout
+
+HELD: list[FileLock] = []
+"""Locks on the GPU of this process; they are released when the process ends."""
 
 
 def claim(folder: Path, *, count: int) -> int | None:
-    """A GPU that no other process of a sweep has, or None where all are taken.
+    """Return a GPU that no other process of a sweep has, or None if all are taken.
 
     Args:
-        folder: the sweep's, for a lock a GPU.
-        count: GPUs of this machine.
+        folder: the folder of the sweep, which holds one lock per GPU.
+        count: number of GPUs of this machine.
     """
     for number in range(count):
-        file = (folder / f".gpu-{socket.gethostname()}-{number}").open("w")
+        lock = FileLock(folder / f".gpu-{socket.gethostname()}-{number}", timeout=0)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
+            lock.acquire()
+        except Timeout:
             continue
-        HELD.append(file)
+        HELD.append(lock)
         return number
     return None
 
 
 def choose(folder: Path) -> None:
-    """Let this process see one GPU, unless it has one or was given some; where all are taken, they are shared."""
+    """Make one GPU visible to this process, unless it has one already; processes share GPUs if all are taken."""
     if HELD or "CUDA_VISIBLE_DEVICES" in os.environ:
         return
     import torch

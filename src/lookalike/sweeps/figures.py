@@ -1,22 +1,24 @@
-"""Pictures of a sweep, drawn by Optuna: how it went on, which parameters mattered, what goes with what."""
+"""Draw a sweep with Optuna's plots: its history, the importance of parameters, parallel coordinates."""
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lookalike.sweeps.objectives import OBJECTIVES, Objective
 from lookalike.sweeps.places import Record, Sweep
 
-LEAST = 4
-"""Finished trials that pictures are worth drawing of."""
+MIN_TRIALS = 4
+"""Number of finished trials below which nothing is drawn."""
 
 
 def draw(sweep: Sweep, states: list[Record]) -> list[Path]:
-    """Draw what can be drawn of a sweep's trials into its folder `figures/`; the pictures' paths."""
+    """Draw the finished trials of a sweep into its folder `figures/`; return the paths of the pictures."""
     about = sweep.read()
     wanted = [OBJECTIVES[name] for name in about["objective"]]
     finished = [state for state in states if state["state"] == "finished"]
-    if len(finished) < LEAST or not about["space"]:
+    if len(finished) < MIN_TRIALS or not about["space"]:
         return []
     import matplotlib as mpl
 
@@ -27,11 +29,11 @@ def draw(sweep: Sweep, states: list[Record]) -> list[Path]:
     folder = sweep.folder / "figures"
     folder.mkdir(exist_ok=True)
     drawn = []
-    for name, plot in pictures(study, wanted).items():
+    for name, plot in plots(study, wanted).items():
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Optuna calls its pictures by matplotlib experimental
-            axes = plot()
-            figure = plt.gcf() if not hasattr(axes, "figure") else axes.figure
+            warnings.simplefilter("ignore")  # Optuna calls its matplotlib backend experimental.
+            plot()
+            figure = plt.gcf()
             figure.set_size_inches(9, 5)
             figure.savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight")
         plt.close("all")
@@ -40,34 +42,30 @@ def draw(sweep: Sweep, states: list[Record]) -> list[Path]:
 
 
 def study_of(states: list[Record], keys: list[str], wanted: list[Objective]) -> Any:
-    """An Optuna study of finished trials, whoever proposed them."""
+    """Return an Optuna study of finished trials, whatever proposed them."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(directions=[objective.direction for objective in wanted])
-    rows = [values_of(state, keys) for state in states]
-    spaces = {
-        key: distribution([row[key] for row in rows if key in row]) for key in keys if any(key in r for r in rows)
-    }
+    rows = [parameters_of(state, keys) for state in states]
+    spaces = {key: distribution(values) for key in keys if (values := [row[key] for row in rows if key in row])}
     for state, row in zip(states, rows, strict=True):
         params = {
             k: v if isinstance(spaces[k], optuna.distributions.FloatDistribution) else str(v) for k, v in row.items()
         }
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=params, distributions={key: spaces[key] for key in params}, values=state["values"]
-            )
-        )
+        distributions = {key: spaces[key] for key in params}
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, values=state["values"]))
     return study
 
 
-def values_of(state: Record, keys: list[str]) -> dict[str, Any]:
-    """What a trial was told of the parameters, numbers as numbers."""
-    told = (item.lstrip("+").partition("=") for item in state["overrides"])
-    return {key: number(value) for key, _, value in told if key in keys}
+def parameters_of(state: Record, keys: list[str]) -> dict[str, Any]:
+    """Return the values of parameters in a trial, numbers as numbers."""
+    pairs = (item.lstrip("+").partition("=") for item in state["overrides"])
+    return {key: number(value) for key, _, value in pairs if key in keys}
 
 
 def number(text: str) -> Any:
+    """Return a text as a number if it is one."""
     try:
         return float(text)
     except ValueError:
@@ -75,7 +73,7 @@ def number(text: str) -> Any:
 
 
 def distribution(values: list[Any]) -> Any:
-    """Numbers as a range, logarithmic where they span much; other values as a choice."""
+    """Return a range of numbers, logarithmic if it is wide, or a choice of other values."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     if all(isinstance(value, float) for value in values) and len(set(values)) > 1:
@@ -84,42 +82,34 @@ def distribution(values: list[Any]) -> Any:
     return CategoricalDistribution(sorted(set(map(str, values))))
 
 
-def pictures(study: Any, wanted: list[Objective]) -> dict[str, Any]:
-    """What can be drawn of a study, by the picture's name."""
+def plots(study: Any, wanted: list[Objective]) -> dict[str, Callable[[], Any]]:
+    """Return what can be drawn of a study, by the name of the picture."""
     import optuna.visualization.matplotlib as optuna_plots
     from optuna.importance import PedAnovaImportanceEvaluator
 
-    found: dict[str, Any] = {}
-    varied = [name for name, values in told(study).items() if len(values) > 1]
+    found: dict[str, Callable[[], Any]] = {}
+    trials = study.trials
+    names = {key: None for trial in trials for key in trial.params}
+    varied = [key for key in names if len({t.params[key] for t in trials if key in t.params}) > 1]
+    common = [key for key in varied if all(key in trial.params for trial in trials)]  # Importance needs all trials.
     for i, objective in enumerate(wanted):
         own: dict[str, Any] = {"target_name": objective.name}
         if len(wanted) > 1:
             own["target"] = lambda trial, i=i: trial.values[i]
         end = f"_{objective.name}" if len(wanted) > 1 else ""
-        found[f"optimization_history{end}"] = lambda own=own: optuna_plots.plot_optimization_history(study, **own)
+        found[f"optimization_history{end}"] = partial(optuna_plots.plot_optimization_history, study, **own)
         if len(varied) > 1:
-            found[f"parallel_coordinates{end}"] = lambda own=own: optuna_plots.plot_parallel_coordinate(
-                study, params=varied, **own
+            found[f"parallel_coordinates{end}"] = partial(
+                optuna_plots.plot_parallel_coordinate, study, params=varied, **own
             )
-            evaluator = PedAnovaImportanceEvaluator()
-            found[f"importance{end}"] = lambda own=own, evaluator=evaluator: optuna_plots.plot_param_importances(
-                study, evaluator=evaluator, params=shared(study, varied), **own
+            found[f"importance{end}"] = partial(
+                optuna_plots.plot_param_importances,
+                study,
+                evaluator=PedAnovaImportanceEvaluator(),
+                params=common,
+                **own,
             )
     if len(wanted) == 2:
-        names = [objective.name for objective in wanted]
-        found["pareto_front"] = lambda: optuna_plots.plot_pareto_front(study, target_names=names)
+        target_names = [objective.name for objective in wanted]
+        found["pareto_front"] = partial(optuna_plots.plot_pareto_front, study, target_names=target_names)
     return found
-
-
-def told(study: Any) -> dict[str, set[Any]]:
-    """The values of every parameter of a study."""
-    values: dict[str, set[Any]] = {}
-    for trial in study.trials:
-        for key, value in trial.params.items():
-            values.setdefault(key, set()).add(value)
-    return values
-
-
-def shared(study: Any, names: list[str]) -> list[str]:
-    """Parameters that every trial has: importance is of those."""
-    return [name for name in names if all(name in trial.params for trial in study.trials)]

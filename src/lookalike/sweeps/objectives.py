@@ -1,27 +1,26 @@
-"""What trials can be compared by: the scores of `metrics.json` that say which way is better, and what a trial costs."""
+"""What trials can be compared by: scores of `metrics.json` that have a better direction, and costs."""
 
 import dataclasses
 from typing import Any, Literal
 
-from lookalike.core.errors import UserError
-
-Needs = Literal["likelihood", "image", "vector", "labels", "nothing"]
+from lookalike.metrics.catalogue import MAIN, MAIN_DISTANCE, SUPPORT, TESTS
+from lookalike.workspace.errors import UserError
 
 Record = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A number that a trial ends with.
+    """A number that every trial ends with.
 
     Attributes:
-        name: of the score, or of the cost.
-        needs: what a model, or the data set, has to be for it.
+        name: name of the score or cost.
+        needs: "likelihood", "labels" or a kind of data, if a model or data set must have that; None for no condition.
         higher: whether more is better.
     """
 
     name: str
-    needs: Needs = "nothing"
+    needs: str | None = None
     higher: bool = False
 
     @property
@@ -29,41 +28,36 @@ class Objective:
         return "maximize" if self.higher else "minimize"
 
     def better(self, a: float, b: float) -> bool:
-        """Whether a is better than b."""
+        """Return whether a is better than b."""
         return a > b if self.higher else a < b
 
 
 COSTS = ("sampling_seconds", "training_seconds", "parameters")
-"""What a trial's record has under `cost`."""
+"""Costs in the record of a trial."""
+
+NEEDS = {
+    "bits_per_dim": "likelihood",
+    "frechet_distance": "image",
+    "frechet_distance_infinite": "image",
+    "kernel_distance": "image",
+    "wasserstein_1": "table",
+    "kolmogorov_smirnov": "table",
+    "class_distance": "labels",
+}
+"""What a model or data set must have for a score: a likelihood, labels, or a kind of data."""
 
 OBJECTIVES = {
-    objective.name: objective
-    for objective in (
-        Objective(name="bits_per_dim", needs="likelihood"),
-        Objective(name="frechet_distance", needs="image"),
-        Objective(name="frechet_distance_infinite", needs="image"),
-        Objective(name="kernel_distance", needs="image"),
-        Objective(name="wasserstein_1", needs="vector"),
-        Objective(name="kolmogorov_smirnov", needs="vector"),
-        Objective(name="class_distance", needs="labels"),
-        Objective(name="precision", higher=True),
-        Objective(name="recall", higher=True),
-        Objective(name="density", higher=True),
-        Objective(name="coverage", higher=True),
-        Objective(name="nearest_sample_distance"),
-        Objective(name="classifier_accuracy"),
-        Objective(name="energy_distance"),
-        Objective(name="sliced_wasserstein"),
-        *(Objective(name=name) for name in COSTS),
-    )
-}
+    metric.name: Objective(name=metric.name, needs=NEEDS.get(metric.name), higher=metric.better == "higher")
+    for metric in (*MAIN, *SUPPORT, *TESTS)
+    if metric.better is not None
+} | {name: Objective(name=name) for name in COSTS}
 
 
 def objectives(wanted: Any) -> list[Objective]:
-    """The objectives that the key `objective` names.
+    """Return the objectives that the key `objective` names.
 
     Raises:
-        UserError: there is no such objective, or one twice.
+        UserError: an objective does not exist or is named twice.
     """
     names = [wanted] if isinstance(wanted, str) else wanted
     if not isinstance(names, list) or not names:
@@ -72,30 +66,31 @@ def objectives(wanted: Any) -> list[Objective]:
         if name not in OBJECTIVES:
             raise UserError(f"objective={name}: there is no such objective; choose from {', '.join(OBJECTIVES)}")
         if names.count(name) > 1:
-            raise UserError(f"objective={wanted}: {name} is there twice")
+            raise UserError(f"objective={wanted}: {name} is named twice")
     return [OBJECTIVES[name] for name in names]
 
 
 def check_available(
     objective: Objective, *, model: str, data: str, kind: str, has_likelihood: bool, has_labels: bool
 ) -> None:
-    """Raise a UserError if a model on a data set of a kind (image or vector) can't be compared by an objective."""
+    """Raise a UserError if a model on a data set cannot be compared by an objective."""
     if objective.needs == "likelihood" and not has_likelihood:
-        other = "frechet_distance" if kind == "image" else "wasserstein_1"
         raise UserError(
-            f"objective={objective.name}: {model} has no likelihood. Compare by its samples, with objective={other}"
+            f"objective={objective.name}: {model} has no likelihood. Compare it by its samples, with "
+            f"objective={MAIN_DISTANCE[kind]}"
         )
-    met = {kind, "nothing"} | ({"likelihood"} if has_likelihood else set()) | ({"labels"} if has_labels else set())
+    met = {None, kind} | ({"likelihood"} if has_likelihood else set()) | ({"labels"} if has_labels else set())
     if objective.needs not in met:
-        lacks = f"{data} has no labels" if objective.needs == "labels" else f"{data} are {kind}s"
+        needed = "data with labels" if objective.needs == "labels" else f"data of kind {objective.needs}"
+        found = "has no labels" if objective.needs == "labels" else f"is of kind {kind}"
         raise UserError(
-            f"objective={objective.name}: it is of {objective.needs.removesuffix('s')}s, and {lacks}. Choose from "
+            f"objective={objective.name}: it needs {needed}, and {data} {found}. Choose from "
             f"{', '.join(o.name for o in OBJECTIVES.values() if o.needs in met)}"
         )
 
 
 def values_of(record: Record, wanted: list[Objective]) -> list[float]:
-    """The objectives' values in a trial's record.
+    """Return the values of objectives in the record of a trial.
 
     Raises:
         UserError: the trial has no such score.

@@ -1,14 +1,12 @@
-"""The files of a sweep, which are its memory: a folder for every trial, and one for the sweep that says where each is.
+"""The files of a sweep: one folder per trial, shared by all sweeps, and one folder per sweep.
 
-multirun/trials/<fingerprint>/   train/ sample/ evaluate/ as in a cell, curves.jsonl, record.json: of all sweeps
-multirun/<sweep>/sweep.json      what was asked for
-multirun/<sweep>/trials/         a file a trial: its state in this sweep
-multirun/<sweep>/summary.json    what came out, with summary.csv and figures/
+multirun/trials/<fingerprint>/   train/ sample/ evaluate/ as in a cell, curves.jsonl, record.json
+multirun/<sweep>/sweep.json      the command
+multirun/<sweep>/trials/         one file per trial: its state in this sweep
+multirun/<sweep>/summary.json    the results, with summary.csv and figures/
 """
 
 import contextlib
-import dataclasses
-import fcntl
 import json
 import os
 import threading
@@ -17,182 +15,154 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lookalike.core.errors import UserError
+from filelock import FileLock, Timeout
+
+from lookalike.workspace.errors import UserError
+from lookalike.workspace.files import read_json
 
 Record = dict[str, Any]
 
-DEATHS = 2
-"""How often a trial's process may die before the trial is launched alone: its neighbours may have died of it."""
+MAX_DEATHS = 2
+"""How often the process of a trial may die before the trial is launched alone, so that others do not die with it."""
 
 
-@dataclasses.dataclass(frozen=True)
 class Trial:
-    """The folder of one trial, which every sweep that comes to it shares."""
+    """The folder of one trial, which all sweeps that contain the trial share."""
 
-    folder: Path
-
-    @property
-    def record(self) -> Path:
-        return self.folder / "record.json"
-
-    @property
-    def curves(self) -> Path:
-        return self.folder / "curves.jsonl"
-
-    @property
-    def identity(self) -> Path:
-        return self.folder / "identity.json"
-
-    @property
-    def error(self) -> Path:
-        return self.folder / "error.txt"
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.lock = folder, folder / "lock"
+        self.identity, self.record = folder / "identity.json", folder / "record.json"
+        self.curves, self.error = folder / "curves.jsonl", folder / "error.txt"
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Only one process works on a trial; another one waits for it, and then finds its record."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"trial {self.folder.name}: another process works on it, and is waited for", flush=True)
-                fcntl.flock(file, fcntl.LOCK_EX)
+        """Let only one process work on the trial; another process waits and then finds the record."""
+        lock = FileLock(self.lock)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"trial {self.folder.name[:8]}: waiting for another process that works on it", flush=True)
+            lock.acquire()
+        try:
             yield
+        finally:
+            lock.release()
 
     def is_held(self) -> bool:
-        """Whether a process works on it now."""
-        try:
-            with (self.folder / "lock").open() as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:
+        """Return whether a process works on the trial now."""
+        if not self.lock.exists():
             return False
-        except BlockingIOError:
+        try:
+            with FileLock(self.lock, timeout=0):
+                return False
+        except Timeout:
             return True
-        return False
 
 
-@dataclasses.dataclass(frozen=True)
 class Sweep:
     """The folder of one sweep."""
 
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        return self.folder.name
-
-    @property
-    def states(self) -> Path:
-        return self.folder / "trials"
-
-    @property
-    def about(self) -> Path:
-        return self.folder / "sweep.json"
-
-    @property
-    def summary(self) -> Path:
-        return self.folder / "summary.json"
-
-    @property
-    def journal(self) -> Path:
-        return self.folder / "optuna.journal"
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.name = folder, folder.name
+        self.about, self.summary = folder / "sweep.json", folder / "summary.json"
+        self.states, self.journal = folder / "trials", folder / "optuna.journal"
 
     def trial(self, fingerprint: str) -> Trial:
-        """A trial's own folder."""
+        """Return the folder of a trial."""
         return Trial(self.folder.parent / "trials" / fingerprint)
 
     def read(self) -> Record:
-        """What was asked for."""
+        """Return what the command asked for."""
         return read(self.about)
 
     def state(self, fingerprint: str) -> Record | None:
-        """Where a trial is, if this sweep came to it."""
+        """Return the state of a trial; None if it never began in this sweep."""
         path = self.states / f"{fingerprint}.json"
         return read(path) if path.is_file() else None
 
     def put(self, state: Record) -> None:
-        """Say where a trial is."""
+        """Write the state of a trial."""
         write(self.states / f"{state['fingerprint']}.json", state)
 
     def all_states(self) -> list[Record]:
-        """Where every trial is, in the order that they came in."""
+        """Return the states of all trials in the order in which the trials first began."""
         states = [read(path) for path in self.states.glob("*.json")]
         return sorted(states, key=lambda state: (state["first"], state["fingerprint"]))
 
+    def session_states(self) -> list[Record]:
+        """Return the states of the trials that belong to the sweep's last command."""
+        session = self.read()["session"]
+        return [state for state in self.all_states() if state["session"] == session]
+
+    def is_running(self) -> bool:
+        """Return whether a trial of the sweep is marked as running."""
+        return any(state["state"] == "running" for state in self.all_states())
+
     def end(self, state: str) -> None:
-        """Say how the sweep ended."""
+        """Write how the sweep ended."""
         write(self.about, self.read() | {"state": state})
 
-    def correct(self) -> list[Record]:
-        """A trial that says that it runs, and that no process works on, was killed; those of which that was news."""
-        died = [
+    def mark_killed(self) -> list[Record]:
+        """Mark trials as killed that are running by their state but have no process; return their new states."""
+        killed = [
             state | {"state": "killed", "deaths": state.get("deaths", 0) + 1}
             for state in self.all_states()
             if state["state"] == "running" and not self.trial(state["fingerprint"]).is_held()
         ]
-        for state in died:
+        for state in killed:
             self.put(state)
-        return died
+        return killed
 
-    def give_up(self, died: list[Record]) -> None:
-        """Of trials whose processes died, call those failed that died too often: this command runs them no more."""
-        for state in died:
-            if state["deaths"] > DEATHS:
-                problem = f"its process was killed {state['deaths']} times, perhaps since it took too much memory"
-                given_up = {"state": "failed", "error": problem, "ended": time.time(), "given_up": state["session"]}
-                self.put(state | given_up)
+    def give_up(self, killed: list[Record]) -> None:
+        """Mark trials as failed whose processes died too often, so that this command does not run them again."""
+        for state in killed:
+            if state["deaths"] > MAX_DEATHS:
+                problem = f"its process was killed {state['deaths']} times, perhaps because it took too much memory"
+                given_up = {"state": "failed", "error": problem, "ended": time.time()}
+                self.put(state | given_up | {"given_up": state["session"]})
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Only one command at a time runs a sweep.
+        """Let only one command at a time run the sweep.
 
         Raises:
-            UserError: another one does.
+            UserError: another command runs it, or the folder cannot be written to.
         """
+        lock = FileLock(self.folder / "lock", timeout=0)
         try:
             self.states.mkdir(parents=True, exist_ok=True)
-            file = (self.folder / "lock").open("w")
+            lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"the sweep {self.name} is running in another process: wait for it, or choose another sweep.name"
+            ) from None
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror}") from None
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"the sweep {self.name} is at work in another process: wait for it, or give this one another "
-                    f"sweep.name"
-                ) from None
+        try:
             yield
+        finally:
+            lock.release()
 
 
 def title(overrides: list[str], space: Iterable[str]) -> str:
-    """What tells a trial from the others of a sweep, with the last part of a key where that is enough."""
+    """Return the overrides that distinguish a trial, with the last part of each key where that is unambiguous."""
     keys = list(space)
     last = [key.rpartition(".")[2] for key in keys]
-    parts = []
-    for item in overrides:
-        key, _, value = item.lstrip("+").partition("=")
-        if key in keys:
-            name = key.rpartition(".")[2]
-            parts.append(f"{name if last.count(name) == 1 else key}={value}")
-    return " ".join(parts)
+    pairs = [item.lstrip("+").partition("=")[::2] for item in overrides]
+    return " ".join(
+        f"{name if last.count(name := key.rpartition('.')[2]) == 1 else key}={value}"
+        for key, value in pairs
+        if key in keys
+    )
 
 
 def read(path: Path) -> Record:
-    """A record that a sweep wrote.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        content: Record = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"damaged: {path} ({error}). Delete it and run the sweep again") from None
-    return content
+    """Return a record that a sweep wrote; raise a UserError if it is damaged."""
+    return read_json(path, remedy="Delete it and run the sweep again")
 
 
 def write(path: Path, content: Any) -> None:
-    """Indented JSON, whole or not at all, whoever reads meanwhile."""
+    """Write indented JSON atomically, since other processes may read the file at any time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
     draft.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Trials as tasks of a Ray cluster."""
+"""Run trials as tasks of a Ray cluster."""
 
 import os
 from typing import Any
@@ -8,27 +8,26 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from omegaconf import open_dict
 
-from lookalike.core.errors import UserError
-from lookalike.fingerprint import SOURCE
+from lookalike.workspace.errors import UserError
+from lookalike.workspace.fingerprint import SOURCE
 
 STORE_BYTES = 100 * 2**20
-"""Of shared memory for a cluster on this machine: what trials hand back is a number."""
+"""Shared memory of a cluster on this machine; the result of a trial is a single number."""
 
 
 def connect(address: str | None) -> None:
     """Connect to a cluster, or start one on this machine.
 
     Raises:
-        UserError: Ray is not installed, or there is no cluster there.
+        UserError: Ray is not installed, or there is no cluster at the address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray would have its workers give way to whatever else runs here.
-    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # By default workers give way to all other processes.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
     except ImportError:
-        raise UserError("hydra/launcher=ray: Ray is not installed; `pip install -e '.[ray]'` brings it") from None
+        raise UserError("hydra/launcher=ray: Ray is not installed; run `pip install -e '.[ray]'`") from None
     if ray.is_initialized():
         return
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": STORE_BYTES} if address is None else {}
@@ -36,11 +35,11 @@ def connect(address: str | None) -> None:
         dict.fromkeys([str(SOURCE), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
     )
     try:
-        # "local" starts a cluster, whatever else runs here.
+        # "local" always starts a new cluster, even if another one runs on this machine.
         ray.init(address or "local", logging_level="error", runtime_env={"env_vars": {"PYTHONPATH": path}}, **own)
     except (ConnectionError, ValueError, RuntimeError) as error:
         problem = next(iter(str(error).splitlines()), "")
-        raise UserError(f"hydra.launcher.address={address}: no Ray cluster there ({problem})") from None
+        raise UserError(f"hydra.launcher.address={address}: no Ray cluster found ({problem})") from None
 
 
 def launch(
@@ -49,10 +48,10 @@ def launch(
     """Run jobs and wait for them.
 
     Args:
-        jobs: overrides of each.
-        first: number of the first.
-        job: Hydra's context, the sweep's configuration, and the function to run.
-        resources: what a task takes.
+        jobs: the overrides of each job.
+        first: number of the first job.
+        job: Hydra's context, the configuration of the sweep, and the function to run.
+        resources: what one task takes, such as `num_cpus`.
     """
     import ray
 
@@ -63,7 +62,7 @@ def launch(
 
 
 def result_of(running: Any) -> JobReturn:
-    """What a task returned; one whose worker died has failed."""
+    """Return the result of a task; a task whose worker died has failed."""
     import ray
 
     try:
@@ -76,7 +75,7 @@ def result_of(running: Any) -> JobReturn:
 
 
 def execute(number: int, overrides: list[str], shared: tuple[Any, ...]) -> JobReturn:
-    """One job, in a worker."""
+    """Run one job in a worker."""
     context, config, function, singletons = shared
     setup_globals()
     Singleton.set_state(singletons)

@@ -1,4 +1,4 @@
-"""What a sweep's command asks for: fixed overrides, and parameters with several values, in Hydra's own grammar."""
+"""The space of a sweep: fixed overrides, and parameters with several values, in Hydra's grammar."""
 
 import copy
 import dataclasses
@@ -14,19 +14,29 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lookalike.core.config import Section, choices, explain_missing, groups
-from lookalike.core.errors import UserError
+from lookalike.workspace.arguments import Section
+from lookalike.workspace.configuration import choices, explain_missing, groups
+from lookalike.workspace.errors import UserError
 
 SETTINGS = ("hydra", "sweep.", "objective=")
-"""How overrides begin that are about the sweep and not about a trial."""
+"""Beginnings of overrides that are about the sweep and not about a trial."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """A parameter of the space: its key, its values (of an interval the two ends) and what the user wrote."""
+    """A parameter of the space.
+
+    Attributes:
+        key: its key in the configuration.
+        values: its values; of an interval its two ends.
+        overrides: one override per value.
+        written: the override with all values, as the user wrote it.
+        is_interval: whether every value between the two ends is allowed.
+    """
 
     key: str
     values: list[Any]
+    overrides: list[str]
     written: str
     is_interval: bool
 
@@ -34,19 +44,15 @@ class Parameter:
     def is_group(self) -> bool:
         return self.key in groups()
 
-    def override(self, value: Any) -> str:
-        """A value as an override in Hydra's grammar."""
-        return f"{self.key}={Override._get_value_element_as_str(value)}"
-
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """All that a command asks for.
+    """What a command asks for.
 
     Attributes:
         fixed: overrides that are the same for every trial, and those of the sweep itself.
         parameters: what is searched.
-        base: the configuration that parameters are changes of, unresolved, with Hydra's own section.
+        base: the configuration that trials are changes of, unresolved, with Hydra's own section.
     """
 
     fixed: list[str]
@@ -64,21 +70,21 @@ class Space:
         return str(self.base.hydra.runtime.choices["hydra/launcher"])
 
     def combinations(self) -> Iterator[list[str]]:
-        """Every choice of groups (data sets, models, …) with the first value of all else."""
-        first = [p.override(p.values[0]) for p in self.parameters if not p.is_group]
-        chosen = [[p.override(value) for value in p.values] for p in self.parameters if p.is_group]
-        for combination in itertools.product(*chosen):
+        """Yield the overrides of every choice of groups (data sets, models, …), with the first value of the rest."""
+        first = [p.overrides[0] for p in self.parameters if not p.is_group]
+        for combination in itertools.product(*(p.overrides for p in self.parameters if p.is_group)):
             yield [*self.fixed, *combination, *first]
 
     def variants(self, plain: Section) -> Iterator[tuple[str, Section]]:
-        """A configuration with every further value of every parameter, one at a time."""
+        """Yield a configuration with every further value of every parameter, one at a time, after its override."""
         for parameter in self.parameters:
-            for value in parameter.values[1:] if not parameter.is_group else []:
-                yield parameter.override(value), changed(plain, parameter.key, value)
+            if not parameter.is_group:
+                for value, override in list(zip(parameter.values, parameter.overrides, strict=True))[1:]:
+                    yield override, replaced(plain, parameter.key, value)
 
 
-def changed(plain: Section, key: str, value: Any) -> Section:
-    """A copy of a configuration with another value under a dotted key."""
+def replaced(plain: Section, key: str, value: Any) -> Section:
+    """Return a copy of a configuration with another value under a dotted key."""
     copied = copy.deepcopy(plain)
     node = copied
     *parents, last = key.split(".")
@@ -89,10 +95,10 @@ def changed(plain: Section, key: str, value: Any) -> Section:
 
 
 def read_space(hydra: Hydra, overrides: list[str]) -> Space:
-    """Read a command.
+    """Read the overrides of a command.
 
     Raises:
-        UserError: a parameter that does not exist, a range without a value, or an override that is none.
+        UserError: a parameter does not exist, a range has no value, or an override is malformed.
     """
     for item in overrides:
         name, _, value = item.partition("=")
@@ -112,9 +118,7 @@ def read_space(hydra: Hydra, overrides: list[str]) -> Space:
             parameters.pop(key, None)
             fixed.pop(key, None)
             if override.is_sweep_override():
-                parameters[key] = Parameter(
-                    key.lstrip("+"), values_of(override), item, isinstance(override.value(), IntervalSweep)
-                )
+                parameters[key] = parameter_of(override)
             else:
                 fixed[key] = item
     except HydraException as error:
@@ -122,36 +126,36 @@ def read_space(hydra: Hydra, overrides: list[str]) -> Space:
     return Space(list(fixed.values()), list(parameters.values()), base)
 
 
-def values_of(override: Override) -> list[Any]:
-    """The values of a parameter; of an interval its ends.
+def parameter_of(override: Override) -> Parameter:
+    """Return the parameter that an override with several values defines.
 
     Raises:
-        UserError: there is none.
+        UserError: it has no value.
     """
     swept: Any = override.value()
-    written = override.input_line
+    key, written = str(override.get_key_element()).lstrip("+"), str(override.input_line)
     if isinstance(swept, IntervalSweep):
         low, high = swept.start, swept.end
         if low is None or high is None or not low < high:
             raise UserError(f"{written}: the interval is empty; its first number must be below its second")
         if "log" in swept.tags and low <= 0:
-            raise UserError(f"{written}: a logarithmic interval begins above 0")
-        if "int" in swept.tags:
-            low, high = int(low), int(high)
-        return [low, high]
+            raise UserError(f"{written}: a logarithmic interval must begin above 0")
+        ends = [int(low), int(high)] if "int" in swept.tags else [low, high]
+        return Parameter(key, ends, [f"{key}={end}" for end in ends], written, is_interval=True)
     if isinstance(swept, RangeSweep) and swept.step == 0:
         raise UserError(f"{written}: the range has a step of 0")
     values = [value.text if isinstance(value, QuotedString) else value for value in override.sweep_iterator()]
     if not values:
         raise UserError(f"{written}: the range is empty")
-    return values
+    overrides = [f"{key}={text}" for text in override.sweep_string_iterator()]
+    return Parameter(key, values, overrides, written, is_interval=False)
 
 
 def compose(hydra: Hydra, overrides: list[str], mode: RunMode = RunMode.RUN) -> DictConfig:
-    """A sweep's configuration with overrides.
+    """Return the configuration of a sweep with overrides.
 
     Raises:
-        UserError: what Hydra found wrong with them, with what there is to choose from.
+        UserError: Hydra refused the overrides; the message says what there is to choose from.
     """
     try:
         composed: DictConfig = hydra.compose_config("sweep", overrides, mode, with_log_configuration=False)
@@ -163,21 +167,21 @@ def compose(hydra: Hydra, overrides: list[str], mode: RunMode = RunMode.RUN) -> 
 
 
 def explain(hydra: Hydra, overrides: list[str], error: Exception) -> str:
-    """A key that does not exist, with its neighbours that do; or else what Hydra says."""
-    chosen = [
+    """Return a message about a key that does not exist, with its neighbours, or else Hydra's own message."""
+    selecting = [
         item
         for item in overrides
         if (key := item.lstrip("+").partition("=")[0]) in (*groups(), "search") or key.startswith("hydra/")
     ]
     try:
-        known: Any = OmegaConf.to_container(hydra.compose_config("sweep", chosen, RunMode.RUN))
+        known: Any = OmegaConf.to_container(hydra.compose_config("sweep", selecting, RunMode.RUN))
     except (HydraException, OmegaConfBaseException):
         known = {}
     for item in overrides if known else []:
         key = item.lstrip("+~").partition("=")[0]
         node = known
         for i, part in enumerate(parts := key.split(".")):
-            if key in groups() or "/" in key or item in chosen:
+            if key in groups() or "/" in key or item in selecting:
                 break
             if not isinstance(node, dict) or part not in node:
                 there = (", ".join(node) if isinstance(node, dict) else "") or "nothing"
@@ -188,10 +192,10 @@ def explain(hydra: Hydra, overrides: list[str], error: Exception) -> str:
 
 
 def plain_of(composed: DictConfig) -> Section:
-    """A composed configuration as dictionaries, without Hydra's own section.
+    """Return a composed configuration as dictionaries, without Hydra's own section.
 
     Raises:
-        UserError: a value that can't be resolved.
+        UserError: a value cannot be resolved.
     """
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     try:

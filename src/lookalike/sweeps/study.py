@@ -1,6 +1,5 @@
-"""The search: Optuna asks for trials and is told what came of them; its journal lies in the sweep's folder."""
+"""The search: Optuna proposes trials and learns their results; its journal lies in the folder of the sweep."""
 
-import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,37 +8,41 @@ from typing import Any
 import optuna
 from hydra.core.override_parser.types import IntervalSweep, Override
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from lookalike.core.errors import UserError
+from lookalike.sweeps.keys import key_of
 from lookalike.sweeps.objectives import OBJECTIVES
 from lookalike.sweeps.places import Record, Sweep
 from lookalike.sweeps.remembered import Remembered
-from lookalike.sweeps.trial import key_of, told
+from lookalike.workspace.errors import UserError
 
 WARM_UP = 4
-"""Checks of validation before a trial can be called hopeless, of `trainer.checks` (20)."""
+"""Number of validation checks, of `trainer.checks`, before a trial can be pruned."""
 
-OTHERS = 5
-"""Trials that the median of others takes."""
+MIN_OTHERS = 5
+"""Number of finished trials that the median needs."""
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 """States of trials that count."""
 
-INSTEAD = "instead of"
-"""Attribute of trials that try the parameters of a failed one again: its number."""
+REPLACES = "replaces"
+"""Attribute of a trial that tries the parameters of a failed trial again: the number of that trial."""
+
+CHOICES = {"sampler": ("tpe", "random", "nsga2", "gp"), "pruner": ("median", "hyperband", None)}
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def search(overrides: Sequence[Override], *, folder: str, launcher: Any, **settings: Any) -> None:
-    """Ask for trials until enough of them are finished or pruned, and have them launched, a batch at a time.
+    """Ask the study for trials and launch them, batch by batch, until enough of them are finished or pruned.
 
     Args:
-        overrides: what is searched, and what is fixed.
-        folder: the sweep's.
-        launcher: Hydra's.
-        settings: those of conf/hydra/sweeper/optuna.yaml.
+        overrides: the space and the fixed values.
+        folder: the folder of the sweep.
+        launcher: Hydra's launcher.
+        settings: the settings of conf/hydra/sweeper/optuna.yaml.
 
     Raises:
         UserError: a setting is wrong.
@@ -51,45 +54,40 @@ def search(overrides: Sequence[Override], *, folder: str, launcher: Any, **setti
     remembered = Remembered(folder)
     study = open_study(sweep)
     for ended in study.get_trials(deepcopy=False, states=ENDED):
-        remembered.tell(told_to(ended, fixed), searched=True)
+        remembered.recall(overrides_of(ended.params, fixed), searched=True)
     queue_again(study)
     failed = 0
-    while (missing := settings["n_trials"] - count(study) - failed) > 0:
+    while (missing := settings["n_trials"] - len(study.get_trials(deepcopy=False, states=ENDED)) - failed) > 0:
         trials = []
         for _ in range(min(settings["n_jobs"], missing)):
-            # A trial's proposal follows from the seed, its number and what came before, whenever it is made.
+            # A proposal depends only on the seed, its number and earlier results, and not on the time it is made.
             study.sampler = sampler(settings, number=len(study.get_trials(deepcopy=False)))
             trials.append(study.ask(space))
-        jobs = [[*told_to(trial, fixed), f"sweep.trial={trial.number}"] for trial in trials]
+        jobs = [[*overrides_of(trial.params, fixed), f"sweep.trial={trial.number}"] for trial in trials]
         results = run(jobs, launcher=launcher, remembered=remembered, first=trials[0].number)
         for trial, result in zip(trials, results, strict=True):
-            failed += not tell(study, trial.number, result)
+            failed += not report_result(study, trial.number, result)
 
 
-def told_to(trial: Any, fixed: list[str]) -> list[str]:
-    """The overrides of a trial of a study."""
-    return [*fixed, *(f"{key}={short(value)}" for key, value in trial.params.items())]
-
-
-def short(value: Any) -> str:
-    """A value with four digits: more of them mean nothing, and somebody has to read them."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def overrides_of(params: Record, fixed: list[str]) -> list[str]:
+    """Return the overrides of a trial; four digits of a number are enough."""
+    return [*fixed, *(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())]
 
 
 def run(jobs: list[list[str]], *, launcher: Any, remembered: Remembered, first: int) -> list[Record]:
-    """The states of jobs: as they are remembered, or after they were launched."""
-    states: list[Record | None] = [remembered.tell(job, searched=True) for job in jobs]
+    """Return the states of jobs, which are launched unless they are remembered."""
+    states: list[Record | None] = [remembered.recall(job, searched=True) for job in jobs]
     missing = [job for job, state in zip(jobs, states, strict=True) if state is None]
     for batch in remembered.batches(missing):
         launcher.launch(batch, initial_job_idx=first)
     now = {state["key"]: state for state in remembered.sweep.all_states()} if missing else {}
     base = remembered.about["base"]
     lost: Record = {"state": "failed", "values": None}
-    return [state or now.get(key_of(told(job), base), lost) for job, state in zip(jobs, states, strict=True)]
+    return [state or now.get(key_of(job, base), lost) for job, state in zip(jobs, states, strict=True)]
 
 
-def tell(study: optuna.Study, number: int, state: Record) -> bool:
-    """Tell a study what came of a trial; whether it counts."""
+def report_result(study: optuna.Study, number: int, state: Record) -> bool:
+    """Report the state of a trial to its study; return whether the trial counts."""
     values = state["values"]
     if state["state"] == "pruned":
         study.tell(number, state=TrialState.PRUNED)
@@ -102,17 +100,17 @@ def tell(study: optuna.Study, number: int, state: Record) -> bool:
 
 
 def check_settings(settings: Record) -> None:
-    """Raise a UserError for a setting that the sweeper can't work with."""
+    """Raise a UserError for a setting that the sweeper cannot use."""
     for key in ("n_trials", "n_jobs"):
         if type(settings[key]) is not int or settings[key] < 1:
-            raise UserError(f"hydra.sweeper.{key}={settings[key]}: it is a whole number above 0")
-    for key, known in (("sampler", ("tpe", "random", "nsga2", "gp")), ("pruner", ("median", "hyperband", None))):
+            raise UserError(f"hydra.sweeper.{key}={settings[key]}: it must be a whole number above 0")
+    for key, known in CHOICES.items():
         if settings[key] not in known:
             raise UserError(f"hydra.sweeper.{key}={settings[key]}: choose from {', '.join(map(str, known))}")
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """What Optuna draws a parameter from. Values of a choice go back to Hydra as they were written."""
+    """Return Optuna's distribution of a parameter; values of a choice are returned to Hydra as they were written."""
     swept: Any = override.value()
     if isinstance(swept, IntervalSweep):
         assert swept.start is not None
@@ -124,23 +122,33 @@ def distribution(override: Override) -> BaseDistribution:
     return CategoricalDistribution(list(override.sweep_string_iterator()))
 
 
-def open_study(sweep: Sweep) -> optuna.Study:
-    """The study of a sweep's code, data, fixed settings and objectives, which goes on where it is there."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+def storage_of(sweep: Sweep) -> JournalStorage:
+    """Return the storage of a sweep: a file with a lock of its own, for processes on any machine."""
+    return JournalStorage(JournalFileBackend(str(sweep.journal)))
 
+
+def open_study(sweep: Sweep, storage: JournalStorage | None = None) -> optuna.Study:
+    """Return the study of a sweep's code, data, fixed settings and objectives; an existing one is continued."""
     about = sweep.read()
     return optuna.create_study(
-        study_name=f"{sweep.name} {key_of(told(about['fixed']), about['base'])} {' '.join(about['objective'])}",
-        storage=JournalStorage(JournalFileBackend(str(sweep.journal))),
+        study_name=f"{sweep.name} {key_of(about['fixed'], about['base'])} {' '.join(about['objective'])}",
+        storage=storage or storage_of(sweep),
         directions=[OBJECTIVES[name].direction for name in about["objective"]],
         pruner=pruner(about["sweeper"].get("pruner")),
         load_if_exists=True,
     )
 
 
+def open_trial(sweep: Sweep, number: int) -> optuna.Trial:
+    """Return a trial of a sweep's study by its number, in the process that runs it."""
+    storage = storage_of(sweep)
+    study = open_study(sweep, storage)
+    study_id = storage.get_study_id_from_name(study.study_name)
+    return optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, number))
+
+
 def sampler(settings: Record, *, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler that proposes the trial of a number."""
+    """Return the sampler that proposes the trial with a number."""
     seed, startup = settings["seed"] * 100_003 + number, settings["startup"]
     if settings["sampler"] == "random":
         return optuna.samplers.RandomSampler(seed=seed)
@@ -154,44 +162,19 @@ def sampler(settings: Record, *, number: int) -> optuna.samplers.BaseSampler:
 
 
 def pruner(name: str | None) -> optuna.pruners.BasePruner:
-    """What stops hopeless trials."""
+    """Return the rule that stops hopeless trials."""
     if name == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=OTHERS, n_warmup_steps=WARM_UP)
+        return optuna.pruners.MedianPruner(n_startup_trials=MIN_OTHERS, n_warmup_steps=WARM_UP)
     if name == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=WARM_UP)
     return optuna.pruners.NopPruner()
 
 
-def count(study: optuna.Study) -> int:
-    """Trials that are finished or pruned."""
-    return len(study.get_trials(deepcopy=False, states=ENDED))
-
-
 def queue_again(study: optuna.Study) -> None:
-    """Queue the parameters of trials that failed, or that ran when the sweep was killed."""
+    """Queue the parameters of trials that failed, or that were running when the sweep was killed."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
-    queued = {trial.user_attrs.get(INSTEAD) for trial in study.get_trials(deepcopy=False)}
+    queued = {trial.user_attrs.get(REPLACES) for trial in study.get_trials(deepcopy=False)}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
         if trial.number not in queued:
-            study.enqueue_trial(trial.params, user_attrs={INSTEAD: trial.number})
-
-
-@functools.cache
-def study_here(sweep: Sweep) -> optuna.Study:
-    """The study of a sweep, opened once in a process."""
-    return open_study(sweep)
-
-
-def report(sweep: Sweep, number: int, value: float, *, step: int) -> None:
-    """Tell a study of a value on a trial's way."""
-    study = study_here(sweep)
-    trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
-    optuna.trial.Trial(study, trial_id).report(value, step)
-
-
-def hopeless(sweep: Sweep, number: int) -> bool:
-    """Whether the study's pruner would stop a trial after what was reported of it."""
-    study = study_here(sweep)
-    trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
-    return optuna.trial.Trial(study, trial_id).should_prune()
+            study.enqueue_trial(trial.params, user_attrs={REPLACES: trial.number})

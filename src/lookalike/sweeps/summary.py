@@ -1,4 +1,4 @@
-"""What came out of a sweep: trials that differ by their seed alone are one configuration, with an interval."""
+"""Summarize a sweep: trials that differ only by their seed are one configuration, with an interval."""
 
 import csv
 import dataclasses
@@ -11,18 +11,18 @@ from lookalike.sweeps.objectives import OBJECTIVES, Objective
 from lookalike.sweeps.places import Record, Sweep, read, title, write
 
 LEVEL = 0.95
-"""Of intervals, and of all comparisons with the best together."""
+"""Level of intervals, and of all comparisons with the best configuration together."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What the trials of a configuration say about one objective.
+    """One objective of one configuration.
 
     Attributes:
-        values: one a seed.
-        mean: of them.
-        deviation: between seeds; None for one seed.
-        error: standard error of the mean: from the deviation, or for one seed the score's own error, if it has one.
+        values: one value per seed.
+        mean: their mean.
+        deviation: their standard deviation; None for one seed.
+        error: standard error of the mean, from the deviation; for one seed the score's own error, or None.
     """
 
     values: list[float]
@@ -32,23 +32,23 @@ class Estimate:
 
     @property
     def freedom(self) -> float:
-        """Degrees of freedom of the error; a score's own error counts as known."""
+        """Degrees of freedom of the error; infinite for a score's own error, which counts as known."""
         return len(self.values) - 1 if len(self.values) > 1 else math.inf
 
     def half_width(self, level: float = LEVEL) -> float | None:
-        """Half of the mean's interval."""
+        """Return half of the width of the mean's interval."""
         return None if self.error is None else quantile(level, self.freedom) * self.error
 
 
 def quantile(level: float, freedom: float) -> float:
-    """Student's t (the normal distribution's where the error is known), two-sided."""
-    from scipy.stats import norm, t
+    """Return the two-sided quantile of Student's t; infinite degrees of freedom give the normal distribution's."""
+    from scipy.stats import t
 
-    return float(norm.ppf(0.5 + level / 2) if math.isinf(freedom) else t.ppf(0.5 + level / 2, freedom))
+    return float(t.ppf(0.5 + level / 2, freedom))
 
 
 def estimate(values: list[float], errors: list[float | None]) -> Estimate:
-    """Mean, deviation and error of one objective over seeds."""
+    """Return the estimate of one objective from its values and their own errors, one of each per seed."""
     if len(values) > 1:
         deviation = statistics.stdev(values)
         return Estimate(values, statistics.fmean(values), deviation, deviation / math.sqrt(len(values)))
@@ -56,31 +56,30 @@ def estimate(values: list[float], errors: list[float | None]) -> Estimate:
 
 
 def is_separate(a: Estimate, b: Estimate, *, level: float) -> bool:
-    """Whether the means of two configurations differ by more than their errors explain (Welch's t-test)."""
+    """Return whether two means differ by more than their errors explain, by Welch's t-test."""
     if a.error is None or b.error is None:
         return False
     variance = a.error**2 + b.error**2
     if variance == 0:
         return a.mean != b.mean
-    # Welch and Satterthwaite; a known error adds nothing to the uncertainty of the variance.
+    # Welch–Satterthwaite; a known error adds nothing to the uncertainty of the variance.
     uncertainty = sum(e.error**4 / e.freedom for e in (a, b) if e.error is not None)
     freedom = variance**2 / uncertainty if uncertainty else math.inf
     return abs(a.mean - b.mean) > quantile(level, freedom) * math.sqrt(variance)
 
 
 def summarize(sweep: Sweep) -> Record:
-    """Sum up the trials that a sweep's last command came to; write `summary.json` and `summary.csv`."""
+    """Summarize the trials of a sweep's last command; write `summary.json` and `summary.csv`."""
     about = sweep.read()
     wanted = [OBJECTIVES[name] for name in about["objective"]]
-    states = [state for state in sweep.all_states() if state["session"] == about["session"]]
+    states = sweep.session_states()
     rows = configurations(sweep, states, wanted, about["space"])
-    counts = {kind: sum(s["state"] == kind for s in states) for kind in sorted({s["state"] for s in states})}
     summary = {
         "sweep": sweep.name,
         "command": about["command"],
         "objective": about["objective"],
         "split": about["split"],
-        "counts": counts,
+        "counts": {kind: sum(s["state"] == kind for s in states) for kind in sorted({s["state"] for s in states})},
         "level": LEVEL,
         "configurations": rows,
         "failures": [
@@ -96,13 +95,13 @@ def summarize(sweep: Sweep) -> Record:
 
 
 def configurations(sweep: Sweep, states: list[Record], wanted: list[Objective], space: dict[str, str]) -> list[Record]:
-    """A row a configuration that has a finished trial, the best first (by the first objective)."""
+    """Return one row per configuration with a finished trial, the best first by the first objective."""
     groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for state in states:
         if state["state"] == "finished":
             groups[tuple(item for item in state["overrides"] if not item.startswith("seed="))].append(state)
     rows = []
-    for told, trials in groups.items():
+    for overrides, trials in groups.items():
         records = [read(sweep.trial(trial["fingerprint"]).record) for trial in trials]
         scores = {}
         for i, objective in enumerate(wanted):
@@ -110,8 +109,8 @@ def configurations(sweep: Sweep, states: list[Record], wanted: list[Objective], 
             found = estimate([trial["values"][i] for trial in trials], errors)
             scores[objective.name] = dataclasses.asdict(found) | {"half_width": found.half_width()}
         row = {
-            "title": title(list(told), space),
-            "overrides": list(told),
+            "title": title(list(overrides), space),
+            "overrides": list(overrides),
             "data": trials[0]["data"],
             "model": trials[0]["model"],
             "seeds": [trial["seed"] for trial in trials],
@@ -125,56 +124,55 @@ def configurations(sweep: Sweep, states: list[Record], wanted: list[Objective], 
 
 
 def verdict(rows: list[Record], objective: Objective) -> Record:
-    """The best configuration of each data set, crowned if none is within error of it.
+    """Return the best configuration of each data set, which wins if no other is within error of it.
 
-    The comparisons with it share the level (Bonferroni), since the best of many is the luckiest too.
+    The comparisons with the best share the level (Bonferroni), because the best of many is also the luckiest.
     """
     found: dict[str, Any] = {}
     for data in sorted({row["data"] for row in rows}):
         best, *others = [row for row in rows if row["data"] == data]
         level = 1 - (1 - LEVEL) / max(1, len(others))
-        first = of(best, objective)
-        close = [row for row in others if not is_separate(first, of(row, objective), level=level)]
+        first = estimate_in(best, objective)
+        close = [row for row in others if not is_separate(first, estimate_in(row, objective), level=level)]
         found[data] = {
             "best": best["title"],
             "trials": best["trials"],
             "winner": best["title"] if not close else None,
             "within_error": [row["title"] for row in close],
-            "alone": "" if others else ", with nothing to compare it with: no other configuration finished",
+            "alone": "" if others else ", because no other configuration finished",
         }
     return {"verdict": found}
 
 
-def of(row: Record, objective: Objective) -> Estimate:
-    """An objective's estimate in a row."""
+def estimate_in(row: Record, objective: Objective) -> Estimate:
+    """Return the estimate of an objective in a row."""
     score = row["scores"][objective.name]
     return Estimate(score["values"], score["mean"], score["deviation"], score["error"])
 
 
 def front(rows: list[Record], wanted: list[Objective]) -> list[Record]:
-    """Configurations that no other of the same data set beats or equals in all objectives, and beats in one."""
+    """Return the Pareto front: configurations that no other one of the same data set dominates."""
 
-    def beats(a: Record, b: Record) -> bool:
+    def dominates(a: Record, b: Record) -> bool:
         pairs = [(o, a["scores"][o.name]["mean"], b["scores"][o.name]["mean"]) for o in wanted]
         return not any(o.better(y, x) for o, x, y in pairs) and any(o.better(x, y) for o, x, y in pairs)
 
     return [
         {"title": row["title"], "data": row["data"], "trials": row["trials"]}
         for row in rows
-        if not any(beats(other, row) for other in rows if other["data"] == row["data"])
+        if not any(dominates(other, row) for other in rows if other["data"] == row["data"])
     ]
 
 
 def save_table(sweep: Sweep, summary: Record) -> None:
-    """One line a configuration, for a spreadsheet."""
+    """Write `summary.csv`, with one line per configuration."""
+    parts = {"": "mean", "_deviation": "deviation", "_half_width": "half_width"}
     with (sweep.folder / "summary.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        columns = [f"{name}{part}" for name in summary["objective"] for part in ("", "_deviation", "_half_width")]
+        columns = [f"{name}{part}" for name in summary["objective"] for part in parts]
         writer.writerow(["configuration", "data", "model", "seeds", *columns, "training_seconds"])
         for row in summary["configurations"]:
-            scores = [
-                row["scores"][name][key] for name in summary["objective"] for key in ("mean", "deviation", "half_width")
-            ]
+            scores = [row["scores"][name][key] for name in summary["objective"] for key in parts.values()]
             writer.writerow(
                 [row["title"], row["data"], row["model"], len(row["seeds"]), *scores, row["training_seconds"]]
             )

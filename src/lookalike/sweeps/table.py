@@ -1,4 +1,4 @@
-"""A sweep's summary on a terminal."""
+"""Show the summary of a sweep on a terminal."""
 
 from rich import box
 from rich.console import Console
@@ -6,55 +6,56 @@ from rich.table import Table
 
 from lookalike.sweeps.places import Record
 
-MOST = 20
-"""Rows that are shown; `summary.csv` has all."""
+MAX_ROWS = 20
+"""Number of rows that are shown; `summary.csv` has all."""
 
-WIDTH = 120
-"""Of the table in a log file."""
+LOG_WIDTH = 120
+"""Width of the table in a log file."""
 
 
 def show(summary: Record) -> None:
-    """Print the table, the verdict, and what failed."""
+    """Print the table, the verdict and the failures."""
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = WIDTH
+        console.width = LOG_WIDTH
     table = Table(box=box.SIMPLE, pad_edge=False, title_justify="left")
     table.add_column("configuration", overflow="fold")
     table.add_column("seeds", justify="right")
     for name in summary["objective"]:
         table.add_column(f"{name} ({summary['split']})", justify="right")
     table.add_column("training", justify="right")
-    for row in summary["configurations"][:MOST]:
-        scores = [written(row["scores"][name]) for name in summary["objective"]]
-        table.add_row(
-            row["title"] or "(all alike)", str(len(row["seeds"])), *scores, f"{row['training_seconds']:.1f} s"
-        )
+    for row in summary["configurations"][:MAX_ROWS]:
+        scores = [describe(row["scores"][name]) for name in summary["objective"]]
+        seconds = f"{row['training_seconds']:.1f} s"
+        table.add_row(row["title"] or "(all the same)", str(len(row["seeds"])), *scores, seconds)
     console.print()
     if summary["configurations"]:
         console.print(table)
-    if (more := len(summary["configurations"]) - MOST) > 0:
+    if (more := len(summary["configurations"]) - MAX_ROWS) > 0:
         console.print(f"… and {more} more in summary.csv")
     for line in conclusions(summary):
         console.print(line, soft_wrap=True, markup=False)
 
 
-def written(score: Record) -> str:
-    """A mean with the half width of its interval."""
+def describe(score: Record) -> str:
+    """Return a mean with half of the width of its interval."""
     half = score["half_width"]
     return f"{score['mean']:.5g}" + (f" ± {half:.2g}" if half is not None else "")
 
 
 def conclusions(summary: Record) -> list[str]:
-    """What follows from the table, in sentences."""
-    lines = [f"± is half of a {summary['level']:.0%} interval: over seeds, or of one seed the score's own error alone."]
+    """Return what follows from the table, in sentences."""
+    lines = [
+        f"± is half of a {summary['level']:.0%} interval over seeds; for one seed it covers the score's own error."
+    ]
     for data, verdict in summary.get("verdict", {}).items():
         close = verdict["within_error"]
         if verdict["winner"] is not None:
             lines.append(f"{data}: the winner is {verdict['best'] or 'the only configuration'}{verdict['alone']}")
         else:
-            are = "another is" if len(close) == 1 else f"{len(close)} others are"
+            are = "another one is" if len(close) == 1 else f"{len(close)} others are"
             lines.append(
-                f"{data}: no winner. {verdict['best']} is the best, and {are} within error of it. More seeds would tell"
+                f"{data}: no winner. {verdict['best']} is the best, and {are} within error of it. Run more seeds"
             )
     if "pareto_front" in summary:
         lines.append(f"Pareto front ({', '.join(summary['objective'])}):")

@@ -1,8 +1,6 @@
-"""The recorder: `python -m lookalike.tracking`, started by `views`, told of a run by lines of JSON on its input."""
+"""The recorder of a stage: `python -m lookalike.tracking`, started by `views`, which sends it lines of JSON."""
 
-import base64
 import contextlib
-import io
 import json
 import queue
 import signal
@@ -15,35 +13,43 @@ from typing import Any
 
 import numpy as np
 
+from lookalike.domain.kinds import load_domain
 from lookalike.tracking.content import Point, Record
-from lookalike.tracking.servers import asked_for, complaint, load, quiet, tell
+from lookalike.tracking.servers import asked_for, complaint, load, quiet
 from lookalike.tracking.workspace import Run, Server, catch_up, show_cells, show_preview, show_stage
 
 FLUSH_SECONDS = 2.0
-"""How long losses are kept back, so that many go out at once."""
+"""How long losses are held back, so that many are sent at once."""
 
 Message = dict[str, Any]
+Inbox = queue.SimpleQueue[Message | None]
+
+
+def complain(place: str, error: Exception) -> None:
+    """Print the one line that the user of a stage sees about a view that failed."""
+    problem = complaint(place, error)
+    print(f"tracking: {problem}; the run goes on, record it later with: lookalike record", file=sys.stderr, flush=True)
 
 
 class Guarded:
-    """A run in one view, given up with one line when something of it fails."""
+    """A run in one view; after its first error it is given up with one line of complaint."""
 
-    def __init__(self, place: str, connect: Callable[[], Server], message: Message) -> None:
+    def __init__(self, place: str, connect: Callable[[], Server], record: Record) -> None:
         self.place, self.failed = place, False
         self.run: Run | None = None
-        record = message["record"]
         try:
-            # The record of a model that is not trained yet has no count of steps.
-            self.run = connect().open(record, training="steps" not in record, sweep=message["sweep"])
+            # The record of a model that is not trained yet has no number of steps.
+            self.run = connect().open(record, training="steps" not in record)
         except Exception as error:
             self.give_up(error)
 
     def give_up(self, error: Exception) -> None:
+        """Complain about an error, and do nothing with the run from now on."""
         self.failed = True
-        tell(complaint(self.place, error))
+        complain(self.place, error)
 
     def do(self, action: Callable[[Run], object]) -> None:
-        """Do something with the run, unless an earlier thing failed."""
+        """Do something with the run, unless it was given up."""
         if self.run is None or self.failed:
             return
         try:
@@ -52,7 +58,7 @@ class Guarded:
             self.give_up(error)
 
     def close(self, state: str) -> None:
-        """End the run, even one that was given up: it may be that only some of it was refused."""
+        """End the run, even if it was given up: the server may have refused only a part of it."""
         if self.run is not None and self.failed:
             with contextlib.suppress(Exception):
                 self.run.close(state)
@@ -60,20 +66,20 @@ class Guarded:
 
 
 class Recording:
-    """Passes on to every view what a stage tells."""
+    """Pass everything that a stage reports to every view."""
 
-    def __init__(self, message: Message) -> None:
+    def __init__(self, message: Message, tracking: dict[str, Any]) -> None:
         self.record: Record = message["record"]
         self.cell, self.sampling = Path(message["cell"]), message["sampling"]
         self.pending: list[Point] = []
         self.flushed = time.monotonic()
-        self.runs = [Guarded(place, connect, message) for place, connect in asked_for(message["tracking"])]
+        self.runs = [Guarded(place, connect, self.record) for place, connect in asked_for(tracking)]
 
     def take(self, message: Message) -> None:
-        """One message but the first and the last."""
+        """Process one message between the first and the last."""
         if message["kind"] == "metrics":
             self.pending += [
-                Point(key, float(f"{value:.6g}"), message["step"], message["milliseconds"])  # as the files have it
+                Point(key, float(f"{value:.6g}"), message["step"], message["milliseconds"])  # as in the files
                 for key, value in message["values"].items()
             ]
             if time.monotonic() - self.flushed >= FLUSH_SECONDS:
@@ -81,7 +87,7 @@ class Recording:
             return
         self.flush()
         if message["kind"] == "samples":
-            samples = np.load(io.BytesIO(base64.b64decode(message["npy"])), allow_pickle=False)
+            samples = np.array(message["values"], dtype=load_domain(self.record["domain"]).dtype)
             self.each(lambda run: show_preview(run, self.record, samples, message["step"]))
         else:
             stage, folder = message["stage"], Path(message["folder"])
@@ -89,7 +95,7 @@ class Recording:
             self.each(lambda run: show_stage(run, self.record, stage, folder, settings=self.sampling))
 
     def flush(self) -> None:
-        """Pass on the losses that were kept back."""
+        """Send the losses that were held back."""
         points, self.pending, self.flushed = self.pending, [], time.monotonic()
         if points:
             self.each(lambda run: run.points(points))
@@ -107,17 +113,17 @@ class Recording:
             guarded.close(state)
 
 
-def read_lines(inbox: "queue.SimpleQueue[Message | None]") -> None:
-    """Empty the pipe, so that the stage never waits; None at its end, or where a line was cut."""
+def read_lines(inbox: Inbox) -> None:
+    """Empty the pipe, so that the stage never waits; put None at its end, or where a line was cut."""
     with contextlib.suppress(ValueError):
         for line in sys.stdin.buffer:
             inbox.put(json.loads(line))
     inbox.put(None)
 
 
-def record_run(first: Message, inbox: "queue.SimpleQueue[Message | None]") -> None:
-    """Record a stage; one that ends without a word was killed."""
-    recording, state = Recording(first), "KILLED"
+def record_run(first: Message, inbox: Inbox, tracking: dict[str, Any]) -> None:
+    """Record a stage; a stage that ends without its last message was killed."""
+    recording, state = Recording(first, tracking), "KILLED"
     while any(guarded.run for guarded in recording.runs):
         try:
             message = inbox.get(timeout=FLUSH_SECONDS)
@@ -133,32 +139,18 @@ def record_run(first: Message, inbox: "queue.SimpleQueue[Message | None]") -> No
     recording.close(state)
 
 
-def record_report(first: Message) -> None:
-    """Record all cells with a report."""
-    for place, connect in asked_for(first["tracking"]):
+def record_report(first: Message, tracking: dict[str, Any]) -> None:
+    """Record all cells together with a report."""
+    for place, connect in asked_for(tracking):
         try:
             for _ in show_cells(connect(), Path(first["artifacts"]), Path(first["report"])):
                 pass
         except Exception as error:
-            tell(complaint(place, error))
+            complain(place, error)
 
 
-def main() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    quiet()
-    inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-    reader = threading.Thread(target=read_lines, args=[inbox], daemon=True)
-    reader.start()
-    try:
-        serve(inbox)
-    finally:
-        # Python must not end while a thread waits for its input: where no view is left, that is until the stage ends.
-        reader.join()
-
-
-def serve(inbox: "queue.SimpleQueue[Message | None]") -> None:
-    """Get ready, and then record a run or a report, if either comes."""
+def serve(inbox: Inbox) -> None:
+    """Import what the views need, and then record a run or a report, if one is opened."""
     if (expected := inbox.get()) is None:
         return
     tracking = expected["tracking"]
@@ -166,9 +158,24 @@ def serve(inbox: "queue.SimpleQueue[Message | None]") -> None:
     if (first := inbox.get()) is None:
         return
     if "report" in first:
-        record_report(first | {"tracking": tracking})
+        record_report(first, tracking)
     else:
-        record_run(first | {"tracking": tracking}, inbox)
+        record_run(first, inbox, tracking)
+
+
+def main() -> None:
+    """Record until standard input ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    quiet()
+    inbox: Inbox = queue.SimpleQueue()
+    reader = threading.Thread(target=read_lines, args=[inbox], daemon=True)
+    reader.start()
+    try:
+        serve(inbox)
+    finally:
+        # Python must not exit while a thread reads standard input; if no view is left, that is until the stage ends.
+        reader.join()
 
 
 if __name__ == "__main__":

@@ -1,29 +1,30 @@
-"""What the files of a stage have to tell of a run: settings, curves, scores, cost, pictures. It knows no tool."""
+"""What the files of a stage say about a run: settings, curves, scores, cost, pictures. No tool is imported here."""
 
 import csv
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.fingerprint import SOURCE, code_digest, git_state, source_of
+from lookalike.workspace.fingerprint import SOURCE, code_digest, git_state, source_of
 
 Record = dict[str, Any]
 
 ROOT = SOURCE.parent
-"""The checkout; `config` says so too, but takes Hydra along, and a recorder should start quickly."""
+"""The checkout. `configuration` defines it too, but imports Hydra, and a recorder must start quickly."""
+
+TRAIN = Path(__file__).resolve().parents[1] / "stages" / "train.py"
 
 STAGES = ("train", "sample", "evaluate")
-"""The stages that a run is made of, in their order."""
+"""The stages of a run, in order."""
 
 
 class Point(NamedTuple):
-    """One value of a metric; without a time, that of the recording counts."""
+    """One value of a metric; without a time, the time of recording counts."""
 
     key: str
     value: float
@@ -33,91 +34,77 @@ class Point(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Content:
-    """All that a stage's folder tells.
+    """Everything that the folder of a stage says.
 
     Attributes:
-        digest: of the folder's files: recorded once, it need not be recorded again.
+        digest: digest of the folder's files; the same content need not be recorded twice.
         parameters: settings by dotted key.
-        tags: what describes the run but may change when a stage is run again.
+        tags: descriptions that may change when a stage is run again.
         curves: losses by step.
         results: final values, at step 0.
         previews: samples drawn during training, by step.
-        files: what is kept with the run as it is.
+        files: files that are kept with the run.
     """
 
     digest: str
-    parameters: dict[str, str]
-    tags: dict[str, str]
-    curves: list[Point]
-    results: list[Point]
-    previews: dict[int, NDArray[Any]]
-    files: list[Path]
+    parameters: dict[str, str] = dataclasses.field(default_factory=dict)
+    tags: dict[str, str] = dataclasses.field(default_factory=dict)
+    curves: list[Point] = dataclasses.field(default_factory=list)
+    results: list[Point] = dataclasses.field(default_factory=list)
+    previews: dict[int, NDArray[Any]] = dataclasses.field(default_factory=dict)
+    files: list[Path] = dataclasses.field(default_factory=list)
 
 
 def read(stage: str, folder: Path, *, settings: Record | None = None) -> Content:
-    """What a stage's folder tells.
+    """Return what the folder of a stage says.
 
     Args:
         stage: one of `STAGES`.
         folder: its output.
-        settings: what a sampling stage was told, while it is known; else `settings.json` says it, if it is there.
+        settings: the sampling settings, used if the folder has no `settings.json`.
     """
-    empty = Content(
-        digest=digest(sorted(path for path in folder.rglob("*") if path.is_file())),
-        parameters={},
-        tags={},
-        curves=[],
-        results=cost(stage, folder),
-        previews={},
-        files=[],
-    )
+    found = digest(sorted(path for path in folder.rglob("*") if path.is_file()))
+    if stage == "train":
+        return read_train(folder, found)
     if stage == "sample":
-        return of_sample(folder, empty, settings)
-    readers: dict[str, Callable[[Path, Content], Content]] = {"train": of_train, "evaluate": of_evaluate}
-    return readers[stage](folder, empty)
+        written = folder / "settings.json"
+        settings = json.loads(written.read_text()) if written.is_file() else settings
+        parameters = flat({"sampling": settings}) if settings else {}
+        picture = [folder / "samples.png"]
+        return Content(digest=found, parameters=parameters, results=cost(stage, folder), files=picture)
+    return read_evaluate(folder, found)
 
 
-def of_train(folder: Path, content: Content) -> Content:
-    """Settings, loss curves, previews, size and weights of a trained model."""
+def read_train(folder: Path, found: str) -> Content:
+    """Return settings, loss curves, previews, size and weights of a trained model."""
     record = json.loads((folder / "model.json").read_text())
     with np.load(folder / "previews.npz", allow_pickle=False) as previews:
         drawn = {int(name.removeprefix("step_")): previews[name] for name in previews.files}
     size = [Point("cost/parameters", record["parameters"])]
     size += [Point(f"cost/train_{name}", record[name]) for name in ("steps", "flops") if name in record]
-    return dataclasses.replace(
-        content,
+    return Content(
+        digest=found,
         parameters=flat(record["configuration"]),
         curves=[point for split in ("train", "validation") for point in curve(folder / f"loss_{split}.csv", split)],
-        results=content.results + size,
+        results=cost("train", folder) + size,
         previews=drawn,
         files=[folder / "weights.safetensors", folder / "model.json"],
     )
 
 
-def of_sample(folder: Path, content: Content, settings: Record | None) -> Content:
-    """How samples were drawn, and their picture."""
-    written = folder / "settings.json"
-    if written.is_file():
-        settings = json.loads(written.read_text())
-    return dataclasses.replace(
-        content, parameters=flat({"sampling": settings}) if settings else {}, files=[folder / "samples.png"]
-    )
-
-
-def of_evaluate(folder: Path, content: Content) -> Content:
-    """Every score with its error and p-value, and as a tag its protocol: what else its entry says, and the versions."""
+def read_evaluate(folder: Path, found: str) -> Content:
+    """Return every score with its error and p-value; its protocol is a tag, and so are the versions of libraries."""
     scores: dict[str, Record] = json.loads((folder / "metrics.json").read_text())
     versions = scores.pop("versions", {})
-    results, tags = list(content.results), {f"protocol.versions.{name}": used for name, used in versions.items()}
+    results, tags = cost("evaluate", folder), {f"protocol.versions.{name}": used for name, used in versions.items()}
     for name, entry in scores.items():
         keys = {"value": name, "standard_error": f"{name}_error", "p_value": f"{name}_p_value"}
-        numbers = {shown: entry.get(key) for key, shown in keys.items()}
-        results += [Point(key, float(number)) for key, number in numbers.items() if number is not None]
+        results += [Point(shown, float(entry[key])) for key, shown in keys.items() if entry.get(key) is not None]
         protocol = flat({key: value for key, value in entry.items() if key not in keys})
         tags[f"protocol.{name}"] = "; ".join(f"{key}={value}" for key, value in protocol.items())
     likelihood = scores.get("bits_per_dim", {}).get("settings")
-    return dataclasses.replace(
-        content,
+    return Content(
+        digest=found,
         parameters=flat({"likelihood": likelihood}) if likelihood else {},
         tags=tags,
         results=results,
@@ -126,7 +113,7 @@ def of_evaluate(folder: Path, content: Content) -> Content:
 
 
 def flat(nested: Record, prefix: str = "") -> dict[str, str]:
-    """Nested settings by dotted key, as text; an empty section stands for itself."""
+    """Return nested settings by dotted key, as text; an empty section keeps its key."""
     lines: dict[str, str] = {}
     for key, value in nested.items():
         if isinstance(value, dict) and value:
@@ -137,7 +124,7 @@ def flat(nested: Record, prefix: str = "") -> dict[str, str]:
 
 
 def cost(stage: str, folder: Path) -> list[Point]:
-    """What the stage took: seconds, memory, throughput."""
+    """Return the cost of a stage: seconds, memory, throughput."""
     path = folder / "cost.json"
     record: Record = json.loads(path.read_text()) if path.is_file() else {}
     return [
@@ -146,7 +133,7 @@ def cost(stage: str, folder: Path) -> list[Point]:
 
 
 def curve(path: Path, split: str) -> list[Point]:
-    """A loss curve, under the keys that training tells it by."""
+    """Return a loss curve under the keys that training reports."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
@@ -159,7 +146,7 @@ def curve(path: Path, split: str) -> list[Point]:
 
 
 def digest(paths: list[Path]) -> str:
-    """16 hexadecimal digits of the names and contents of files."""
+    """Return 16 hexadecimal digits that identify the names and contents of files."""
     total = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -167,17 +154,14 @@ def digest(paths: list[Path]) -> str:
     return total.hexdigest()[:16]
 
 
-def made_here(record: Record, *, training: bool) -> dict[str, str]:
-    """The git commit that a model was trained at, and whether it was dirty.
+def commit_of(record: Record, *, training: bool) -> dict[str, str]:
+    """Return the git commit that a model was trained at, and whether the checkout had changes.
 
-    For a model that comes from its files, it is this checkout's commit where that holds the very code that trained it,
-    and unknown otherwise.
+    A model that is read from its files is attributed to the commit of this checkout only if the checkout holds the
+    very code that trained it; otherwise the commit is "unknown".
     """
-    return git_state(ROOT) if training or has_its_code(record) else {"commit": "unknown", "dirty": "unknown"}
-
-
-def has_its_code(record: Record) -> bool:
-    """Whether this checkout would train the model by the same code."""
     module = str(record["configuration"]["model"].get("_target_", "")).rpartition(".")[0]
     source = source_of(module) if module else None
-    return source is not None and code_digest([ROOT / "pipelines" / "train.py", source]) == record["code_digest"]
+    if training or (source is not None and code_digest([TRAIN, source]) == record["code_digest"]):
+        return git_state(ROOT)
+    return {"commit": "unknown", "dirty": "unknown"}

@@ -1,4 +1,4 @@
-"""What one MLflow run holds. Only explicit clients and run ids: an active run would leak."""
+"""What one MLflow run holds. Only clients and run ids are passed explicitly: an active run would leak."""
 
 import re
 import time
@@ -13,20 +13,20 @@ Lines = dict[str, str]
 
 
 class Machine:
-    """What the machine does while a model trains: MLflow's own system metrics, seen at the end of every interval."""
+    """The load of the machine while a model trains: MLflow's own system metrics, read at the end of every interval."""
 
     def __init__(self, run_id: str, *, step: int) -> None:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
         self.source, self.step = SystemMetricsMonitor(run_id), step
-        self.look()  # utilization is that since the last look: the first one tells nothing
+        self.look()  # Utilization is measured since the last look, so the first one is meaningless.
 
     def due(self) -> bool:
-        """Every ten seconds, or as MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL says."""
+        """Return whether ten seconds have passed, or the time in MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL."""
         return bool(time.monotonic() - self.looked >= self.source.sampling_interval)
 
     def look(self) -> list[Point]:
-        """Processor, memory, disk, network and GPU since the last look."""
+        """Return the use of processor, memory, disk, network and GPU since the last look."""
         self.source.collect_metrics()
         seen = self.source.aggregate_metrics()
         for part in self.source.monitors:
@@ -36,7 +36,7 @@ class Machine:
 
 
 class MlflowRun:
-    """One run, and what it already holds: nothing is told twice."""
+    """One run and what it already holds, so that nothing is recorded twice."""
 
     def __init__(self, client: Any, run: Any, *, training: bool) -> None:
         self.client, self.id, self.training = client, run.info.run_id, training
@@ -50,7 +50,7 @@ class MlflowRun:
             self.machine = Machine(self.id, step=len(seen) - 1)
 
     def points(self, points: list[Point]) -> None:
-        """Losses by step, those that the run doesn't hold."""
+        """Record losses by step, except those that the run holds."""
         if self.curves is None:
             keys = [key for key in self.known.metrics if key.startswith(("train/", "validation/"))]
             self.curves = {(key, old.step) for key in keys for old in self.client.get_metric_history(self.id, key)}
@@ -58,13 +58,19 @@ class MlflowRun:
         self.curves |= {(point.key, point.step) for point in new}
         self._metrics(new)
 
+    def results(self, points: list[Point]) -> None:
+        """Record final values, except those that the run holds."""
+        new = [point for point in points if self.known.metrics.get(clean(point.key)) != point.value]
+        self._metrics(new)
+        self.known.metrics.update({clean(point.key): point.value for point in new})
+
     def tick(self) -> None:
-        """Called every few seconds: looks at the machine when it is time."""
+        """Record the load of the machine when it is time; called every few seconds."""
         if self.machine is not None and self.machine.due():
             self._metrics(self.machine.look())
 
     def preview(self, picture: Path, step: int) -> None:
-        """Samples drawn at a step of training, for the slider of the run's charts."""
+        """Record samples that were drawn at a step of training, for the slider of the run's charts."""
         from PIL import Image
 
         if step not in self.previewed():
@@ -73,38 +79,38 @@ class MlflowRun:
             self.previewed().add(step)
 
     def previewed(self) -> set[int]:
-        """The steps whose samples the run shows."""
+        """Return the steps whose samples the run holds."""
         if self.shown is None:
             names = [Path(file.path).name for file in self.client.list_artifacts(self.id, "images")]
             self.shown = {int(match[1]) for name in names if (match := re.match(r"samples\+step\+(\d+)\+", name))}
         return self.shown
 
     def recorded(self, stage: str) -> str | None:
-        """The digest of what was recorded of a stage, if anything was."""
-        return str(self.known.tags[f"recorded.{stage}"]) if f"recorded.{stage}" in self.known.tags else None
+        """Return the digest of what was recorded of a stage, if anything was."""
+        found: str | None = self.known.tags.get(f"recorded.{stage}")
+        return found
 
     def stage(self, stage: str, content: Content) -> None:
-        """All that a stage's folder tells, but for the previews."""
+        """Record everything that the folder of a stage says, except previews."""
         self.parameters(content.parameters)
         self.points(content.curves)
-        self._metrics([point for point in content.results if self.known.metrics.get(clean(point.key)) != point.value])
+        self.results(content.results)
         self.files(content.files)
-        self.tags(content.tags)
-        self.tags({f"recorded.{stage}": content.digest})
+        self.tags(content.tags | {f"recorded.{stage}": content.digest})
 
     def files(self, files: list[Path], folder: str | None = None) -> None:
-        """Keep files with the run as they are."""
+        """Keep files with the run."""
         for path in files:
             self.client.log_artifact(self.id, str(path), folder)
 
     def report(self, files: dict[str, list[Path]], digest: str) -> None:
-        """Keep a report's files with the run, by the folder that they stand in."""
+        """Keep the files of a report with the run, by folder."""
         for folder, paths in files.items():
             self.files(paths, folder)
         self.tags({"recorded.report": digest})
 
     def parameters(self, values: Lines) -> None:
-        """Settings. MLflow keeps a parameter's first value for ever: another one stands in a tag `now.<key>`."""
+        """Record settings. MLflow never changes a parameter, so a later value is kept in a tag `now.<key>`."""
         from mlflow.entities import Param
 
         values = {clean(key): value[:6000] for key, value in values.items()}
@@ -119,7 +125,7 @@ class MlflowRun:
         self.known.params.update({param.key: param.value for param in new})
 
     def tags(self, values: Lines) -> None:
-        """Tags, those that differ from what the run has."""
+        """Record tags, except those that the run holds; the last one comes last, also in a cut connection."""
         from mlflow.entities import RunTag
 
         values = {clean(key): value[:8000] for key, value in values.items()}
@@ -137,7 +143,7 @@ class MlflowRun:
             self.client.log_batch(self.id, metrics=batch)
 
     def close(self, state: str) -> None:
-        """End the run. One that was trained long ago keeps its end, unless a later stage went wrong or is now right."""
+        """End the run. A run that was trained earlier keeps its end, unless a later stage changes its state."""
         if self.machine is not None:
             self._metrics(self.machine.look())
         status = self.client.get_run(self.id).info.status
@@ -146,12 +152,12 @@ class MlflowRun:
 
 
 def clean(key: str) -> str:
-    """A key that MLflow takes: it refuses all but letters, digits, `_-. :/`."""
+    """Return a key that MLflow accepts: letters, digits and `_-. :/` only."""
     return re.sub(r"[^\w\-. :/]", "_", key)[:250]
 
 
 def batches(items: list[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of at most `size` items."""
+    """Yield lists of at most `size` items."""
     rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch

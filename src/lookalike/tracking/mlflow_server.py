@@ -1,4 +1,4 @@
-"""Finds or makes the MLflow run of a trained model: one a fingerprint."""
+"""Find or create the MLflow run of a trained model: one run per fingerprint."""
 
 import contextlib
 import getpass
@@ -13,32 +13,33 @@ from typing import Any
 
 from filelock import FileLock
 
-from lookalike.tracking.content import ROOT, Record, flat, made_here
+from lookalike.domain.kinds import load_domain
+from lookalike.tracking.content import ROOT, Record, commit_of, flat
 from lookalike.tracking.mlflow_run import MlflowRun
 
 LOCK_SECONDS = 300
-"""How long a recorder waits for others that make databases or runs, or write."""
+"""How long a recorder waits for others that create databases or runs, or write."""
 
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # A dead server must be noticed in seconds: the defaults retry for minutes.
+    # A dead server must be noticed in seconds; by default MLflow retries for minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
-"""Environment variables that are set where the user has not."""
+"""Environment variables that are set unless the user has set them."""
 
-ONCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
-"""The same for what must not be asked for twice."""
+NO_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+"""Environment variables for a request that must not be repeated."""
 
-KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""What the UI shows an experiment for: training, not prompts and traces."""
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Tags of a new experiment: the UI shows it as one of model training, and not of prompts and traces."""
 
 SERVERS = ("http://", "https://", "databricks")
-"""How URIs begin that are not of a database."""
+"""Beginnings of URIs that name a server and not a database."""
 
 Tags = dict[str, str]
 
@@ -59,19 +60,19 @@ class MlflowRuns:
     """An experiment on a tracking server.
 
     Args:
-        uri: of the server, or a SQLAlchemy URI of its database; the variable MLFLOW_TRACKING_URI goes before it. A
-            relative SQLite file is one in the repository, and its artifacts lie beside it.
-        experiment: its name; it is made where it isn't there.
+        uri: URI of the server, or a SQLAlchemy URI of its database; the variable MLFLOW_TRACKING_URI takes precedence.
+            A relative SQLite file lies in the repository, with its artifacts beside it.
+        experiment: name of the experiment, which is created if it does not exist.
     """
 
     def __init__(self, *, uri: str, experiment: str) -> None:
         self.uri = resolved(uri)
-        load_client(self.uri)  # takes long: not while others wait for the lock
+        load_client(self.uri)  # This takes long, so it happens before others wait for the lock.
         import mlflow
 
-        # SQLite lets one process write at a time; the others wait for as long as this.
+        # SQLite lets one process write at a time; the others wait this long.
         uri = f"{self.uri}?timeout={LOCK_SECONDS}" if is_sqlite(self.uri) and "?" not in self.uri else self.uri
-        # What in MLflow takes no URI falls back on a database in the working folder.
+        # Functions of MLflow that take no URI would otherwise create a database in the working folder.
         mlflow.set_tracking_uri(uri)
         with self.lock():
             self.client = mlflow.MlflowClient(uri)
@@ -83,17 +84,17 @@ class MlflowRuns:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                return str(self.client.create_experiment(name, artifacts_of(self.uri), tags=KIND))
+                return str(self.client.create_experiment(name, artifacts_of(self.uri), tags=EXPERIMENT_TAGS))
             except MlflowException:
                 if (found := self.client.get_experiment_by_name(name)) is None:
-                    raise  # else another machine was faster
+                    raise  # Otherwise another machine was faster.
         if found.lifecycle_stage == "deleted":
             raise RuntimeError(f"its experiment '{name}' is deleted: restore it or choose tracking.experiment")
         return str(found.experiment_id)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Only one process of this machine makes databases, experiments and runs: MLflow's own ways there race."""
+        """Let one process of this machine at a time create databases, experiments and runs: MLflow has races there."""
         if is_sqlite(self.uri):
             path = Path(self.uri.removeprefix("sqlite:///").partition("?")[0] + ".lock")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,18 +105,19 @@ class MlflowRuns:
             yield
 
     def find(self, tag: str, value: str) -> Any:
-        """The run that has a tag, or None."""
+        """Return the run that has a tag, or None."""
         quoted = value.replace("'", "''")
         found = self.client.search_runs([self.experiment], f"tags.{tag} = '{quoted}'", max_results=1)
         return found[0] if found else None
 
     def create(self, name: str, **more: Any) -> Any:
-        """A new run.
+        """Return a new run.
 
-        It is asked for once: a server that is late may make the run after all, and another attempt would make a second.
+        The request is sent once: a server that answers late may still create the run, and a second request would
+        create a second run.
         """
-        before = {key: os.environ.get(key) for key in ONCE}
-        os.environ.update(ONCE)
+        before = {key: os.environ.get(key) for key in NO_RETRIES}
+        os.environ.update(NO_RETRIES)
         try:
             return self.client.create_run(self.experiment, run_name=name, **more)
         finally:
@@ -125,36 +127,27 @@ class MlflowRuns:
                 else:
                     os.environ[key] = value
 
-    def open(self, record: Record, *, training: bool, sweep: str | None = None) -> "MlflowRun":
-        """The run of a trained model, or of one that is about to be trained; made where it isn't there."""
+    def open(self, record: Record, *, training: bool) -> MlflowRun:
+        """Return the run of a trained model, or of one that is about to be trained; it is created if necessary."""
+        commit = commit_tags(record, training=training)
         with self.lock():
             run = self.find("fingerprint", record["fingerprint"])
-            new = run is None
-            if new:
-                run = self.create(record["name"], tags=description(record) | provenance(record, training=training))
-            parent = self._parent(sweep) if sweep else None
-            empty = not run.inputs.dataset_inputs  # also where a server died once it had made the run
-            if empty:
+            is_new = run is None
+            if is_new:
+                run = self.create(record["name"], tags=description(record) | commit)
+            is_empty = not run.inputs.dataset_inputs  # also if the server died after it created the run
+            if is_empty:
                 self.client.log_inputs(run.info.run_id, [dataset(record)])
         opened = MlflowRun(self.client, run, training=training)
-        if empty:
+        if is_empty:
             opened.parameters(flat(record["configuration"]))
-        if training and not new:
-            opened.tags(provenance(record, training=True))
-        if parent and "mlflow.parentRunId" not in run.data.tags:
-            opened.tags({"mlflow.parentRunId": parent})
+        if training and not is_new:
+            opened.tags(commit)
         return opened
-
-    def _parent(self, sweep: str) -> str:
-        run = self.find("sweep", sweep)
-        if run is None:
-            run = self.create(sweep, tags={"sweep": sweep, "mlflow.user": user()})
-            self.client.set_terminated(run.info.run_id)
-        return str(run.info.run_id)
 
 
 def resolved(uri: str) -> str:
-    """The URI that counts, with a relative SQLite file made one in the repository."""
+    """Return the URI that counts; a relative SQLite file lies in the repository."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or uri
     if not is_sqlite(uri) or uri.startswith("sqlite:////"):
         return uri
@@ -162,16 +155,17 @@ def resolved(uri: str) -> str:
 
 
 def place_of(uri: str) -> str:
-    """The URI that counts, without a password and without how long SQLite waits: what messages show."""
+    """Return the URI that counts for messages: without a password and without SQLite's timeout."""
     return re.sub(r"//[^/@]*@", "//", resolved(uri)).removesuffix(f"?timeout={LOCK_SECONDS}")
 
 
 def is_sqlite(uri: str) -> bool:
+    """Return whether a URI names a SQLite file."""
     return uri.startswith("sqlite:///")
 
 
 def artifacts_of(uri: str) -> str | None:
-    """Where the artifacts of a new experiment go: beside a SQLite file; a server has a place of its own."""
+    """Return where the artifacts of a new experiment go: beside a SQLite file; None lets a server decide."""
     if uri.startswith(SERVERS):
         return None
     home = Path(uri.removeprefix("sqlite:///").partition("?")[0]).parent if is_sqlite(uri) else ROOT
@@ -179,7 +173,7 @@ def artifacts_of(uri: str) -> str | None:
 
 
 def user() -> str:
-    """Whose run it is."""
+    """Return the name of the user."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
@@ -187,11 +181,11 @@ def user() -> str:
 
 
 def description(record: Record) -> Tags:
-    """What never changes about a trained model's run, as tags."""
+    """Return what never changes about the run of a trained model, as tags."""
     data = str(record["domain"]["name"])
     return {
         "mlflow.user": user(),
-        "mlflow.source.name": "pipelines/train.py",
+        "mlflow.source.name": "lookalike train",
         "mlflow.source.type": "LOCAL",
         "data": data,
         "model": str(record["name"]).removeprefix(f"{data}-"),
@@ -200,29 +194,25 @@ def description(record: Record) -> Tags:
     }
 
 
-def provenance(record: Record, *, training: bool) -> Tags:
-    """The commit that the model was trained at, as tags."""
-    state = made_here(record, training=training)
-    return {
-        "git_commit": state["commit"],
-        "git_dirty": state["dirty"],
-        "mlflow.source.git.commit": state["commit"],
-    }
+def commit_tags(record: Record, *, training: bool) -> Tags:
+    """Return the commit that a model was trained at, as tags."""
+    state = commit_of(record, training=training)
+    return {"git_commit": state["commit"], "git_dirty": state["dirty"], "mlflow.source.git.commit": state["commit"]}
 
 
 def dataset(record: Record) -> Any:
-    """The data that the model was trained on, by name and digest; no array is read."""
+    """Return the training data of a model by name and digest; no array is read."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    domain = record["domain"]
-    dtype = "uint8" if domain["kind"] == "image" else "float64"
-    tensor = {"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": [-1, *domain["shape"]]}}
+    domain = load_domain(record["domain"])
+    tensor = {"type": "tensor", "tensor-spec": {"dtype": domain.dtype.name, "shape": [-1, *domain.shape]}}
+    profile = {"kind": domain.kind, "levels": domain.levels, "labels": domain.labels}
     found = Dataset(
-        name=domain["name"],
-        digest=record["data_digest"][:8],  # the whole is a tag
+        name=domain.name,
+        digest=record["data_digest"][:8],  # A tag has all of it.
         source_type="local",
-        source=json.dumps({"uri": f"artifacts/{domain['name']}/prepared"}),
+        source=json.dumps({"uri": f"artifacts/{domain.name}/prepared"}),
         schema=json.dumps({"mlflow_tensorspec": {"features": json.dumps([tensor]), "targets": None}}),
-        profile=json.dumps({key: domain[key] for key in ("kind", "levels", "unit", "labels")}),
+        profile=json.dumps(profile),
     )
     return DatasetInput(found, [InputTag("mlflow.data.context", "training")])

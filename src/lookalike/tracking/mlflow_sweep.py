@@ -1,21 +1,23 @@
-"""A sweep in MLflow: a parent run, and below it a run for every trial, made of the sweep's files alone."""
+"""A sweep in MLflow: a parent run and one child run per trial, made from the files of the sweep alone."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+from lookalike.sweeps.objectives import OBJECTIVES
 from lookalike.sweeps.places import Record, Sweep, title
-from lookalike.tracking.content import STAGES, Point, flat, read
-from lookalike.tracking.mlflow_run import MlflowRun, batches, clean
+from lookalike.tracking.content import STAGES, Content, Point, flat, read
+from lookalike.tracking.mlflow_run import MlflowRun
 from lookalike.tracking.mlflow_server import MlflowRuns, dataset, user
 
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
-"""What MLflow calls the state of a trial; it knows no pruned runs, so a tag says that."""
+"""MLflow's status for the state of a trial; MLflow knows no pruned runs, so a tag says that."""
 
 
 class MlflowSweep:
-    """The runs of one sweep; the only writer of them."""
+    """The runs of one sweep; no other process writes them."""
 
     def __init__(self, server: MlflowRuns, sweep: Sweep) -> None:
         self.server, self.client, self.sweep = server, server.client, sweep
@@ -23,75 +25,59 @@ class MlflowSweep:
         self.parent = self._parent()
         self.children = self._children()
         self.seen: dict[str, tuple[int, int]] = {}
-        self.best: list[float] = []
 
-    def _parent(self) -> str:
+    def _parent(self) -> MlflowRun:
         tags = description(self.about)
         run = self.server.find("sweep_id", self.about["id"])
         if run is None:
             run = self.server.create(self.sweep.name, tags=tags)
-        MlflowRun(self.client, run, training=False).tags(tags)
-        self.client.update_run(run.info.run_id, status="RUNNING")
-        return str(run.info.run_id)
+        parent = MlflowRun(self.client, run, training=False)
+        parent.tags(tags)
+        self.client.update_run(parent.id, status="RUNNING")
+        return parent
 
-    def _children(self) -> dict[str, Any]:
-        """The runs of trials that are there, by fingerprint."""
-        found: dict[str, Any] = {}
-        token = None
+    def _children(self) -> dict[str, "Child"]:
+        """Return the existing runs of trials, by fingerprint."""
+        found: dict[str, Child] = {}
+        token, query = None, f"tags.mlflow.parentRunId = '{self.parent.id}'"
         while True:
-            page = self.client.search_runs(
-                [self.server.experiment],
-                f"tags.mlflow.parentRunId = '{self.parent}'",
-                max_results=1000,
-                page_token=token,
-            )
+            page = self.client.search_runs([self.server.experiment], query, max_results=1000, page_token=token)
             found |= {run.data.tags["trial"]: Child(self.client, run) for run in page if "trial" in run.data.tags}
             if not (token := page.token):
                 return found
 
     def update(self) -> int:
-        """Show trials whose files changed; how many of them had something new to tell."""
+        """Record the trials whose files changed; return how many of them had something new."""
         new = 0
         with os.scandir(self.sweep.states) as entries:
-            changed = [
-                (entry.name, (stat.st_mtime_ns, stat.st_size))
-                for entry in entries
-                if entry.name.endswith(".json")
-                and self.seen.get(entry.name) != ((stat := entry.stat()).st_mtime_ns, stat.st_size)
-            ]
+            stamps = {e.name: (e.stat().st_mtime_ns, e.stat().st_size) for e in entries if e.name.endswith(".json")}
         running = {name for name, child in self.children.items() if child.status == "RUNNING"}
-        for name, stamp in sorted(changed, key=lambda item: item[1]):
+        changed = [(stamp, name) for name, stamp in stamps.items() if self.seen.get(name) != stamp]
+        for stamp, name in sorted(changed):
             fingerprint = name.removesuffix(".json")
             if (state := self.sweep.state(fingerprint)) is not None:
-                new += self._show(state)
+                new += self._record(state)
                 self.seen[name] = stamp
                 running.discard(fingerprint)
         for fingerprint in running:
             self.children[fingerprint].follow(self.sweep.trial(fingerprint).curves)
         return new
 
-    def _show(self, state: Record) -> bool:
+    def _record(self, state: Record) -> bool:
         fingerprint = state["fingerprint"]
         folder = self.sweep.trial(fingerprint).folder
         if fingerprint not in self.children:
             self.children[fingerprint] = Child(self.client, self._create(state))
-        child: Child = self.children[fingerprint]
-        child.describe(folder)
-        return child.show(state, folder, objective=self.about["objective"])
+        self.children[fingerprint].describe(folder)
+        return self.children[fingerprint].record(state, folder, objective=self.about["objective"])
 
     def _create(self, state: Record) -> Any:
-        git = self.about["git"]
         return self.server.create(
             title(state["overrides"], self.about["space"])[:200] or f"{state['data']}-{state['model']}",
             start_time=int(state["first"] * 1000),
-            tags={
-                "mlflow.parentRunId": self.parent,
-                "mlflow.user": user(),
-                "mlflow.source.name": "pipelines/sweep.py",
-                "mlflow.source.type": "LOCAL",
-                "mlflow.source.git.commit": git["commit"],
-                "git_commit": git["commit"],
-                "git_dirty": git["dirty"],
+            tags=provenance(self.about)
+            | {
+                "mlflow.parentRunId": self.parent.id,
                 "sweep": self.sweep.name,
                 "trial": state["fingerprint"],
                 "data": state["data"],
@@ -101,76 +87,59 @@ class MlflowSweep:
         )
 
     def close(self) -> None:
-        """Show how the sweep ended, its best trial, its table and figures."""
+        """Record how the sweep ended, its best trial, its table and its figures."""
         about = self.sweep.read()
         if self.sweep.summary.is_file() and about["state"] != "running":
             summary = json.loads(self.sweep.summary.read_text())
-            run = MlflowRun(self.client, self.client.get_run(self.parent), training=False)
-            run.tags(outcome(summary))
-            run.files([self.sweep.summary, self.sweep.folder / "summary.csv", self.sweep.about])
-            run.files(sorted((self.sweep.folder / "figures").glob("*.png")), "figures")
-            best = best_scores(summary)
-            now = [Point(key, value) for key, value in best.items() if run.known.metrics.get(key) != value]
-            log(self.client, self.parent, now, {})
-        self.client.set_terminated(self.parent, {"running": "RUNNING"}.get(about["state"], about["state"].upper()))
+            self.parent.tags(outcome(summary))
+            self.parent.files([self.sweep.summary, self.sweep.folder / "summary.csv", self.sweep.about])
+            self.parent.files(sorted((self.sweep.folder / "figures").glob("*.png")), "figures")
+            self.parent.results([Point(key, value) for key, value in best_scores(summary).items()])
+        self.client.set_terminated(self.parent.id, about["state"].upper())
 
 
 class Child:
-    """The run of one trial, and what it already holds: nothing is told twice, wherever it was cut."""
+    """The run of one trial."""
 
     def __init__(self, client: Any, run: Any) -> None:
-        self.client, self.id, self.run = client, run.info.run_id, run
-        self.tags, self.values = dict(run.data.tags), dict(run.data.metrics)
+        self.client, self.run = client, MlflowRun(client, run, training=False)
         self.status = run.info.status
         self.offset = 0
-        self.told: set[tuple[str, int]] | None = set() if not self.values else None
 
     def describe(self, folder: Path) -> None:
-        """Settings and data of a trial, of a run that has not all of them. The tags come last."""
-        if "code_digest" in self.tags:
+        """Record the settings and the data of a trial, unless the run has them; the tags come last."""
+        if "code_digest" in self.run.known.tags:
             return
         identity = json.loads((folder / "identity.json").read_text())
-        filled = MlflowRun(self.client, self.run, training=False)
-        filled.parameters(flat(identity["configuration"]))
-        self.client.log_inputs(self.id, [dataset(identity)])
-        filled.tags({"data_digest": identity["data_digest"], "code_digest": identity["code_digest"]})
-        self.tags = dict(filled.known.tags)
+        self.run.parameters(flat(identity["configuration"]))
+        self.client.log_inputs(self.run.id, [dataset(identity)])
+        self.run.tags({"data_digest": identity["data_digest"], "code_digest": identity["code_digest"]})
 
-    def show(self, state: Record, folder: Path, *, objective: list[str]) -> bool:
-        """Bring the run up to a trial's state; whether it was behind."""
+    def record(self, state: Record, folder: Path, *, objective: list[str]) -> bool:
+        """Bring the run up to the state of a trial; return whether it was behind."""
         marker = f"{state['state']} {state['ended']} {objective}"
-        if self.tags.get("recorded") == marker:
+        if self.run.known.tags.get("recorded") == marker:
             return False
-        points: list[Point] = []
-        tags = {"trial_state": state["state"], "error": state["error"] or ""}
+        self.follow(folder / "curves.jsonl")  # first, because these points have the times of the training
+        self.run.tags({"trial_state": state["state"], "error": state["error"] or ""})
         if state["state"] == "finished":
-            # At their own times where training told them live; the files have the same values.
-            contents = [read(stage, folder / stage) for stage in STAGES]
-            points = self._new([point for content in contents for point in content.curves])
-            results = [point for content in contents for point in content.results]
-            results += [Point(f"objective/{name}", v) for name, v in zip(objective, state["values"], strict=True)]
-            points += [point for point in results if self.values.get(clean(point.key)) != point.value]
-            tags |= {key: value for content in contents for key, value in content.tags.items()}
-            tags["training_fingerprint"] = json.loads((folder / "train" / "model.json").read_text())["fingerprint"]
-            for file in (folder / "sample" / "samples.png", folder / "evaluate" / "metrics.json"):
-                self.client.log_artifact(self.id, str(file))
-        self.follow(folder / "curves.jsonl")
-        if (folder / "error.txt").is_file() and state["state"] == "failed":
-            self.client.log_artifact(self.id, str(folder / "error.txt"))
-        status = STATUS[state["state"]]
-        log(self.client, self.id, points, tags)
-        self.values |= {clean(point.key): point.value for point in points}
-        if status == "RUNNING":
-            self.client.update_run(self.id, status=status)
+            self.run.stage("trial", content_of(folder, marker))
+            self.run.results(
+                [Point(f"objective/{name}", value) for name, value in zip(objective, state["values"], strict=True)]
+            )
+        elif state["state"] == "failed" and (folder / "error.txt").is_file():
+            self.run.files([folder / "error.txt"])
+        self.status = STATUS[state["state"]]
+        if self.status == "RUNNING":
+            self.client.update_run(self.run.id, status=self.status)
         else:
-            self.client.set_terminated(self.id, status, int(state["ended"] * 1000) if state["ended"] else None)
-        self.status = status
-        log(self.client, self.id, [], {"recorded": marker})
-        self.tags["recorded"] = marker
+            end = int(state["ended"] * 1000) if state["ended"] else None
+            self.client.set_terminated(self.run.id, self.status, end)
+        self.run.tags({"recorded": marker})
         return True
 
     def follow(self, curves: Path) -> None:
-        """Show the losses that were written since the last time."""
+        """Record the losses that were written since the last call."""
         if not curves.is_file():
             return
         with curves.open("rb") as file:
@@ -179,52 +148,49 @@ class Child:
         points = []
         for line in lines:
             if not line.endswith(b"\n"):
-                break  # it is being written
+                break  # It is being written.
             self.offset += len(line)
             try:
                 row = json.loads(line)
             except ValueError:
-                continue  # cut when its process was killed
+                continue  # It was cut when its process was killed.
             points += [
                 Point(key, float(f"{value:.6g}"), row["step"], row["milliseconds"])
                 for key, value in row["values"].items()
+                if value == value  # NaN has no place in a chart.
             ]
-        log(self.client, self.id, self._new(points), {})
-
-    def _new(self, points: list[Point]) -> list[Point]:
-        """Losses that the run does not hold."""
-        if self.told is None:
-            keys = [key for key in self.values if key.startswith(("train/", "validation/"))]
-            self.told = {(key, old.step) for key in keys for old in self.client.get_metric_history(self.id, key)}
-        new = [point for point in points if (point.key, point.step) not in self.told]
-        self.told |= {(point.key, point.step) for point in new}
-        return new
+        self.run.points(points)
 
 
-def log(client: Any, run_id: str, points: list[Point], tags: dict[str, str]) -> None:
-    """Metrics and tags, in as few requests as there can be."""
-    import time
+def content_of(folder: Path, marker: str) -> Content:
+    """Return what a finished trial records: curves, results, protocols, the picture and the scores; no weights."""
+    contents = [read(stage, folder / stage) for stage in STAGES]
+    training = json.loads((folder / "train" / "model.json").read_text())["fingerprint"]
+    return dataclasses.replace(
+        contents[0],
+        digest=marker,
+        parameters={},
+        tags={"training_fingerprint": training} | {key: v for content in contents for key, v in content.tags.items()},
+        results=[point for content in contents for point in content.results],
+        files=[folder / "sample" / "samples.png", folder / "evaluate" / "metrics.json"],
+    )
 
-    from mlflow.entities import Metric, RunTag
 
-    now = int(time.time() * 1000)
-    metrics = [Metric(clean(key), value, when or now, step) for key, value, step, when in points if value == value]
-    held = [RunTag(clean(key), value[:8000]) for key, value in tags.items()]
-    for batch in batches(held, 100):
-        client.log_batch(run_id, tags=batch)
-    for part in batches(metrics, 1000):
-        client.log_batch(run_id, metrics=part)
-
-
-def description(about: Record) -> dict[str, str]:
-    """What a sweep was asked for, as tags."""
+def provenance(about: Record) -> dict[str, str]:
+    """Return the user, the command and the commit of a sweep, as tags."""
     return {
         "mlflow.user": user(),
-        "mlflow.source.name": "pipelines/sweep.py",
+        "mlflow.source.name": "lookalike sweep",
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": about["git"]["commit"],
         "git_commit": about["git"]["commit"],
         "git_dirty": about["git"]["dirty"],
+    }
+
+
+def description(about: Record) -> dict[str, str]:
+    """Return what a sweep was asked for, as tags."""
+    return provenance(about) | {
         "sweep": about["name"],
         "sweep_id": about["id"],
         "command": about["command"],
@@ -237,7 +203,7 @@ def description(about: Record) -> dict[str, str]:
 
 
 def outcome(summary: Record) -> dict[str, str]:
-    """What came out, as tags."""
+    """Return the results of a sweep, as tags."""
     tags = {f"trials.{kind}": str(count) for kind, count in summary["counts"].items()}
     for data, found in summary.get("verdict", {}).items():
         tags[f"best.{data}"] = found["best"]
@@ -249,9 +215,7 @@ def outcome(summary: Record) -> dict[str, str]:
 
 
 def best_scores(summary: Record) -> dict[str, float]:
-    """The best mean of each objective, by data set."""
-    from lookalike.sweeps.objectives import OBJECTIVES
-
+    """Return the best mean of each objective, per data set."""
     best: dict[str, float] = {}
     for row in summary["configurations"]:
         for name, score in row["scores"].items():
@@ -262,15 +226,13 @@ def best_scores(summary: Record) -> dict[str, float]:
 
 
 def tag_promoted(about: Record, fingerprint: str, place: str) -> None:
-    """Say in a trial's run, and in that of its sweep, that its values stand in a file now."""
+    """Tag the run of a trial, and that of its sweep, with the file that has its values now."""
     tracking = about["tracking"]
     server = MlflowRuns(uri=tracking["uri"], experiment=tracking["experiment"])
     parent = server.find("sweep_id", about["id"])
     if parent is None:
-        raise RuntimeError("it has no run of the sweep: record it with `python pipelines/record.py`")
-    child = server.client.search_runs(
-        [server.experiment], f"tags.mlflow.parentRunId = '{parent.info.run_id}' and tags.trial = '{fingerprint}'"
-    )
+        raise RuntimeError("it has no run of the sweep: record it with `lookalike record`")
+    query = f"tags.mlflow.parentRunId = '{parent.info.run_id}' and tags.trial = '{fingerprint}'"
     server.client.set_tag(parent.info.run_id, "promoted", f"{fingerprint} in {place}")
-    for run in child:
+    for run in server.client.search_runs([server.experiment], query):
         server.client.set_tag(run.info.run_id, "promoted", place)

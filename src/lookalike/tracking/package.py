@@ -1,4 +1,4 @@
-"""What a registered model takes along: its files, the code that reads them, the libraries that this code imports."""
+"""What a registered model contains: its files, the code that reads them, and the libraries that the code imports."""
 
 import ast
 import shutil
@@ -7,22 +7,22 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
-from lookalike.core.files import write_json
-from lookalike.fingerprint import SOURCE, closure
 from lookalike.report.cells import Row
-from lookalike.serving import serving_code, serving_digest
+from lookalike.tracking.serving import serving_code, serving_digest
+from lookalike.workspace.files import write_json
+from lookalike.workspace.fingerprint import SOURCE, closure
 
 SCRIPT = Path(__file__).with_name("served_model.py")
-"""What MLflow runs where the model is loaded."""
+"""What MLflow runs when the model is loaded."""
 
 
 def section_of(row: Row) -> dict[str, Any]:
-    """What a cell's `model:` section was when it was trained."""
+    """Return the section `model` that a cell was trained with."""
     return dict(row.record["configuration"]["model"])
 
 
 def write_model(row: Row, cell: Path, settings: dict[str, Any], folder: Path) -> None:
-    """Write the files of a cell that `serving.Served` opens, and how it was sampled and scored."""
+    """Write the files of a cell that `serving.Served` opens."""
     folder.mkdir()
     for name in ("model.json", "weights.safetensors"):
         shutil.copyfile(cell / "train" / name, folder / name)
@@ -30,8 +30,8 @@ def write_model(row: Row, cell: Path, settings: dict[str, Any], folder: Path) ->
 
 
 def write_code(row: Row, folder: Path) -> None:
-    """Copy the part of this package that serves a family, and the other families for a process that loads several."""
-    families = sorted((SOURCE / "lookalike" / "models").glob("*.py"))
+    """Copy the part of this package that serves any family, since a process may load models of several."""
+    families = sorted((SOURCE / "lookalike" / "families").glob("*.py"))
     for path in closure([*serving_code(section_of(row)), *families]):
         place = folder / path.relative_to(SOURCE)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -39,9 +39,9 @@ def write_code(row: Row, folder: Path) -> None:
 
 
 def requirements(row: Row) -> list[str]:
-    """MLflow and the libraries that serving a family imports, as pip names them, in the versions that are installed.
+    """Return MLflow and the libraries that serving a family imports, as pip requirements of the installed versions.
 
-    A local version (`+cpu`) is left out, so that every index can serve it.
+    A local version (`+cpu`) is removed, so that every package index can provide it.
     """
     modules = {name for path in closure(serving_code(section_of(row))) for name in imported(path)}
     installed = packages_distributions()
@@ -50,7 +50,7 @@ def requirements(row: Row) -> list[str]:
 
 
 def imported(path: Path) -> set[str]:
-    """The top-level modules that a file imports, anywhere in it."""
+    """Return the top-level modules that a file imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

@@ -1,6 +1,7 @@
-"""Registers trained families in MLflow's model registry: one registered model a data set, a version a trained family.
+"""Register trained families in MLflow: one registered model per data set, one version per trained family.
 
-The alias of a family is its name, the best one's is `champion` too: `models:/lookalike-mnist@champion`.
+The alias of a version is the name of its family; the best one also has the alias `champion`:
+`models:/lookalike-mnist@champion`.
 """
 
 import json
@@ -9,39 +10,41 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lookalike.champion import find_champion, read_cells
-from lookalike.core.errors import UserError
-from lookalike.core.files import read_json
+from lookalike.metrics.catalogue import LIKELIHOOD, MAIN_DISTANCE
 from lookalike.report.cells import Row
-from lookalike.report.leaderboard import DISTANCES, describe
+from lookalike.report.champion import find_champion, read_cells
+from lookalike.report.numbers import describe
 from lookalike.tracking.mlflow_server import MlflowRuns, place_of
 from lookalike.tracking.servers import complaint
 from lookalike.tracking.workspace import show_cell
+from lookalike.workspace.errors import UserError
+from lookalike.workspace.files import read_json
 
 CHAMPION = "champion"
 
 EXAMPLE = [{"count": 1, "seed": 0}]
-"""A request that every model can meet."""
+"""A request that every model can answer."""
 
 
 def register(
     tracking: dict[str, Any], *, data: str, artifacts: Path, results: Path, objective: str | None
 ) -> Iterator[str]:
-    """Register the complete cells of a data set, each with its training run as source; yields a line each.
+    """Register the complete cells of a data set, each with its training run as source; yield one line per cell.
 
-    What is registered already gets no second version. Runs that the store does not have are recorded first.
+    Nothing is registered twice. Runs that the store does not have are recorded first.
 
     Args:
         tracking: the section `tracking`.
         data: the data set's name.
         artifacts, results: folders.
-        objective: the metric that the champion is best by; without, the data set's distance.
+        objective: the metric whose best family becomes champion; None for the data set's distance.
 
     Raises:
-        UserError: MLflow is not among the views, or away; there is nothing to register, or no such objective.
+        UserError: MLflow is not among the views or cannot be reached, there is nothing to register, or the objective
+            does not exist.
     """
     if not tracking["mlflow"]:
-        raise UserError("tracking: the registry is MLflow's. Choose tracking=mlflow")
+        raise UserError("tracking: the registry belongs to MLflow. Choose tracking=mlflow")
     folder, place = artifacts / data, place_of(tracking["uri"])
     rows, left_out = read_cells(folder)
     best = find_champion(rows, objective)
@@ -51,7 +54,7 @@ def register(
         yield f"{place}: {registry.name}"
         versions = {}
         for row in rows:
-            cell = folder / row.model
+            cell = folder / row.model / str(row.record["configuration"]["seed"])
             show_cell(server, cell, artifacts, results)
             version, is_new = registry.add(row, cell)
             registry.point(row.model, version)
@@ -59,7 +62,7 @@ def register(
             yield f"  {row.model}: version {version}{'' if is_new else ', as before'}"
         yield from (f"  {model}: left out, {why}" for model, why in left_out.items())
         if best is None:
-            yield f"  no {CHAMPION}: none of these families is in the contest"
+            yield f"  no {CHAMPION}: none of these families takes part in the contest"
         else:
             registry.point(CHAMPION, versions[best.row.model])
             yield f"  {CHAMPION}: {best}"
@@ -70,7 +73,7 @@ def register(
 
 
 class Registry:
-    """One registered model, made where it isn't there."""
+    """One registered model, which is created if it does not exist."""
 
     def __init__(self, server: MlflowRuns, name: str) -> None:
         from mlflow.exceptions import MlflowException
@@ -83,7 +86,7 @@ class Registry:
                 raise
 
     def add(self, row: Row, cell: Path) -> tuple[str, bool]:
-        """The version of a cell, and whether it is new: a trained model has one a way of sampling and scoring."""
+        """Return the version of a cell, and whether it is new. Other settings of sampling or scoring make a new one."""
         settings = settings_of(row, cell)
         identity = {
             "fingerprint": str(row.record["fingerprint"]),
@@ -105,7 +108,7 @@ class Registry:
         return str(version.version), True
 
     def find(self, identity: dict[str, str]) -> str | None:
-        """The number of the version that has the tags of an identity."""
+        """Return the number of the version with the tags of an identity, or None."""
         found = self.client.search_model_versions(
             f"name = '{self.name}' and tags.fingerprint = '{identity['fingerprint']}'"
         )
@@ -113,10 +116,10 @@ class Registry:
         return same[0] if same else None
 
     def log(self, row: Row, cell: Path, settings: dict[str, Any], run_id: str) -> str:
-        """Keep the model with its run, and return its id: what `mlflow.pyfunc` loads and serves."""
+        """Keep the model with its run, for `mlflow.pyfunc` to load and serve; return its id."""
         from mlflow.entities import LoggedModelOutput
 
-        # Takes torch along, which nothing needs where all is registered already.
+        # This imports torch, which is not needed if everything is registered already.
         from lookalike.tracking.package import write_model
 
         logged = self.client.create_logged_model(
@@ -135,12 +138,12 @@ class Registry:
         return str(logged.model_id)
 
     def point(self, alias: str, version: str) -> None:
-        """Have an alias name a version."""
+        """Let an alias name a version."""
         self.client.set_registered_model_alias(self.name, alias, version)
 
 
 def settings_of(row: Row, cell: Path) -> dict[str, Any]:
-    """How a cell was sampled, and how its likelihood was computed; null where it has none."""
+    """Return how a cell was sampled, and how its likelihood was computed, which is None without a likelihood."""
     return {
         "sampling": read_json(cell / "sample" / "settings.json", remedy="Run the sample stage again"),
         "likelihood": row.metrics.get("bits_per_dim", {}).get("settings"),
@@ -148,7 +151,7 @@ def settings_of(row: Row, cell: Path) -> dict[str, Any]:
 
 
 def save(row: Row, folder: Path, logged: Any, run_id: str) -> None:
-    """Write to `folder/saved` what MLflow keeps of `folder/model`: with code, signature, input example, environment."""
+    """Write what MLflow keeps of `folder/model` to `folder/saved`, with code, signature, example and environment."""
     import mlflow
 
     from lookalike.tracking.package import SCRIPT, requirements, write_code
@@ -160,7 +163,7 @@ def save(row: Row, folder: Path, logged: Any, run_id: str) -> None:
             artifact_path=logged.artifact_location, model_uuid=logged.model_id, run_id=run_id, model_id=logged.model_id
         ),
         python_model=str(SCRIPT),
-        model_config={"kind": row.record["domain"]["kind"]},
+        model_config={"axes": len(row.record["domain"]["shape"])},
         artifacts={"model": str(folder / "model")},
         code_paths=[str(folder / "code" / "lookalike")],
         pip_requirements=requirements(row),
@@ -170,7 +173,7 @@ def save(row: Row, folder: Path, logged: Any, run_id: str) -> None:
 
 
 def tags_of(row: Row) -> dict[str, str]:
-    """What a version shows beside its identity."""
+    """Return what a version shows beside its identity."""
     section = row.record["configuration"]["model"]
     return {
         "data": str(row.record["domain"]["name"]),
@@ -182,6 +185,6 @@ def tags_of(row: Row) -> dict[str, str]:
 
 
 def described(row: Row) -> str:
-    """The scores that a choice is made by, with their errors."""
-    scores = {name: row.metrics[name] for name in ("bits_per_dim", *DISTANCES) if name in row.metrics}
+    """Return the scores by which people choose, with their errors."""
+    scores = {name: row.metrics[name] for name in (LIKELIHOOD, *MAIN_DISTANCE.values()) if name in row.metrics}
     return f"{row.model}: " + ", ".join(f"{name} {describe(entry)}" for name, entry in scores.items())

@@ -1,6 +1,6 @@
-"""What MLflow runs of a registered model. It is kept with the model as code: nothing of it is pickled or unpickled.
+"""What MLflow runs of a registered model. It is kept with the model as code: nothing is pickled or unpickled.
 
-What a request and an answer hold is said here for MLflow, which makes the model's signature of it.
+The classes of requests and answers are defined here for MLflow, which derives the model's signature from them.
 """
 
 import warnings
@@ -12,17 +12,27 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelConfig, set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from lookalike.core.config import explain_validation
-from lookalike.core.errors import UserError
-from lookalike.serving import Request, Served
+from lookalike.tracking.serving import Request, Served
+from lookalike.workspace.arguments import explain_validation
+from lookalike.workspace.errors import UserError
+
+AXES: int = ModelConfig().get("axes")
+"""Number of axes of one observation."""
+
+Array: Any = float
+"""Nested lists of observations `[N, *shape]`."""
+for _ in range(AXES + 1):
+    Array = list[Array]
 
 
-class Explained(Request):
-    """A request whose mistakes are told in one line."""
+class ArrayRequest(Request):
+    """A request with data `[N, *shape]`, whose mistakes are explained in one line."""
+
+    data: Array | None = None
 
     @pydantic.model_validator(mode="wrap")
     @classmethod
-    def explain(cls, value: Any, check: pydantic.ModelWrapValidatorHandler["Explained"]) -> "Explained":
+    def explain(cls, value: Any, check: pydantic.ModelWrapValidatorHandler["ArrayRequest"]) -> "ArrayRequest":
         try:
             return check(value)
         except pydantic.ValidationError as error:
@@ -30,21 +40,10 @@ class Explained(Request):
             raise MlflowException.invalid_parameter_value(problem) from None
 
 
-class VectorRequest(Explained):
-    """Data are `[N, D]`."""
-
-    data: list[list[float]] | None = None
-
-
-class ImageRequest(Explained):
-    """Data are `[N, C, H, W]`."""
-
-    data: list[list[list[list[int]]]] | None = None
-
-
 class Answer(pydantic.BaseModel):
-    """Of samples their seed, and their classes if the model was told any; of data, what is said of them here."""
+    """Samples `[N, *shape]` with their seed and classes, or the log-likelihoods of data; other fields are omitted."""
 
+    samples: Array | None = None
     seed: int | None = None
     labels: list[str] | None = None
     log_likelihood: list[float] | None = None
@@ -53,50 +52,29 @@ class Answer(pydantic.BaseModel):
     unit: str | None = None
 
 
-class VectorAnswer(Answer):
-    """Samples are `[N, D]`."""
-
-    samples: list[list[float]] | None = None
-
-
-class ImageAnswer(Answer):
-    """Samples are `[N, C, H, W]`."""
-
-    samples: list[list[list[list[int]]]] | None = None
-
-
-class Asked(PythonModel):
-    """Answers requests; its subclasses differ in what MLflow makes the signature of."""
+class Model(PythonModel):
+    """Answer requests with a registered model."""
 
     def load_context(self, context: PythonModelContext) -> None:
+        """Open the files of the model."""
         self.served = Served(Path(context.artifacts["model"]))
         if not self.served.is_own_code:
             warnings.warn(
-                "this process had imported another version of lookalike before, and answers with it: to be sure, load "
-                "the model in a process that has not",
+                "this process imported another version of lookalike before and answers with it: load the model in a "
+                "new process to use its own code",
                 stacklevel=2,
             )
 
-    def answer(self, requests: Any) -> Any:
-        """Answers as dictionaries, without what there is nothing of.
+    def predict(self, model_input: list[ArrayRequest]) -> list[Answer]:
+        """Return one answer per request, as dictionaries; empty fields are omitted.
 
         Raises:
-            MlflowException: a request that the model can't meet: over HTTP, status 400.
+            MlflowException: the model cannot answer a request; over HTTP, status 400.
         """
         try:
-            return self.served.answer(requests)
+            return cast(list[Answer], self.served.answer(model_input))
         except UserError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
 
 
-class OfVectors(Asked):
-    def predict(self, model_input: list[VectorRequest]) -> list[VectorAnswer]:
-        return cast(list[VectorAnswer], self.answer(model_input))
-
-
-class OfImages(Asked):
-    def predict(self, model_input: list[ImageRequest]) -> list[ImageAnswer]:
-        return cast(list[ImageAnswer], self.answer(model_input))
-
-
-set_model(OfImages() if ModelConfig().get("kind") == "image" else OfVectors())
+set_model(Model())

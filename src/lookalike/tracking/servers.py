@@ -1,25 +1,24 @@
-"""The views that a configuration asks for, and what to say when one is away."""
+"""The views that a configuration asks for, and messages about a view that cannot be reached."""
 
 import contextlib
 import logging
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lookalike.core.errors import UserError
 from lookalike.tracking.workspace import Server, show_cells
+from lookalike.workspace.errors import UserError
 
 
 def quiet() -> None:
-    """This process is a view's alone: what MLflow, Alembic and urllib3 have to say short of an error is of no use."""
+    """Silence MLflow, Alembic and urllib3 below the level of errors, in a process that only records."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
 
 
 def load(tracking: dict[str, Any]) -> None:
-    """Import what the section `tracking` needs: it takes seconds, and no server. What fails here fails again later."""
+    """Import what the section `tracking` needs, which takes seconds; an error here will occur again later."""
     if tracking["mlflow"]:
         from lookalike.tracking.mlflow_server import load_client, resolved
 
@@ -28,7 +27,7 @@ def load(tracking: dict[str, Any]) -> None:
 
 
 def asked_for(tracking: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Server]]]:
-    """The views of the section `tracking`: where each is, as messages name it, and how to open it."""
+    """Yield the views of the section `tracking`: its place for messages, and a function that connects to it."""
     if tracking["mlflow"]:
         from lookalike.tracking.mlflow_server import MlflowRuns, place_of
 
@@ -40,7 +39,7 @@ def asked_for(tracking: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Serv
 
 
 def complaint(place: str, error: BaseException) -> str:
-    """One line that says that a view is away, or what it did not take."""
+    """Return one line that says that a view cannot be reached, or what it refused."""
     chain = list(causes(error))
     lost = [e for e in chain if isinstance(e, ConnectionError | TimeoutError) or "Max retries" in str(e)]
     verb = "can't be reached" if lost else "can't be written"
@@ -50,7 +49,7 @@ def complaint(place: str, error: BaseException) -> str:
 
 
 def causes(error: BaseException) -> Iterable[BaseException]:
-    """An error and what it came from, and what urllib3 wraps."""
+    """Return an error and the errors behind it, including those that urllib3 wraps."""
     seen: list[BaseException] = []
     todo: list[Any] = [error]
     while todo:
@@ -61,20 +60,11 @@ def causes(error: BaseException) -> Iterable[BaseException]:
     return seen
 
 
-def tell(problem: str) -> None:
-    """The one line that a stage's user sees."""
-    print(
-        f"tracking: {problem}; the run goes on, record it later with: python pipelines/record.py",
-        file=sys.stderr,
-        flush=True,
-    )
-
-
 def record_all(tracking: dict[str, Any], artifacts: Path, results: Path) -> Iterator[str]:
-    """Show all cells in every view; yields a line for each view and each cell.
+    """Record all cells in every view; yield one line per view and per cell.
 
     Raises:
-        UserError: there is no view, or one is away.
+        UserError: there is no view, or one cannot be reached.
     """
     views = list(asked_for(tracking))
     if not views:

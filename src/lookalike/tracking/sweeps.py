@@ -1,7 +1,7 @@
-"""The recorder of a sweep: `python -m lookalike.tracking.sweeps FOLDER`, started by the sweep, shows its files.
+"""The recorder of a sweep: `python -m lookalike.tracking.sweeps FOLDER`, started by the sweep, records its files.
 
-Trials may run anywhere, and tell nobody but their own files. One process shows them all, so no two write one run, and
-whatever was missed while a server was away is shown when it is back, or by `python pipelines/record.py`.
+Trials may run anywhere and only write files. One process records all of them, so no two processes write one run, and
+what was missed during an outage is recorded when the server is back, or by `lookalike record`.
 """
 
 import contextlib
@@ -16,15 +16,15 @@ from typing import Any, Protocol
 
 from filelock import FileLock
 
-from lookalike.core.errors import UserError
 from lookalike.sweeps.places import Sweep
 from lookalike.tracking.servers import causes, complaint, quiet
+from lookalike.workspace.errors import UserError
 
 LOOK_SECONDS = 1.0
-"""How often the files are looked at."""
+"""Interval at which the files are read."""
 
-AGAIN_SECONDS = 30.0
-"""After this long a view that failed is tried again."""
+RETRY_SECONDS = 30.0
+"""Time after which a view that failed is tried again."""
 
 
 class SweepView(Protocol):
@@ -36,7 +36,7 @@ class SweepView(Protocol):
 
 
 class Guarded:
-    """A sweep in one view, which may be away for a while."""
+    """A sweep in one view, which may be unreachable for a while."""
 
     def __init__(self, place: str, connect: Callable[[], SweepView]) -> None:
         self.place, self.connect = place, connect
@@ -45,8 +45,8 @@ class Guarded:
         self.complained = False
 
     def update(self, *, last: bool) -> None:
-        """Show what is new; at the last time, that the sweep ended."""
-        if self.failed_at is not None and time.monotonic() - self.failed_at < AGAIN_SECONDS and not last:
+        """Record what is new; the last time, record that the sweep ended."""
+        if self.failed_at is not None and time.monotonic() - self.failed_at < RETRY_SECONDS and not last:
             return
         try:
             self.view = self.view or self.connect()
@@ -59,15 +59,15 @@ class Guarded:
             if not self.complained:
                 self.complained = True
                 print(
-                    f"tracking: {complaint(self.place, error)}; the sweep goes on, and what is missing is recorded by: "
-                    f"python pipelines/record.py",
+                    f"tracking: {complaint(self.place, error)}; the sweep goes on, record the rest with: "
+                    f"lookalike record",
                     file=sys.stderr,
                     flush=True,
                 )
 
 
 def views_of(tracking: dict[str, Any], sweep: Sweep) -> Iterator[tuple[str, Callable[[], SweepView]]]:
-    """The views that a sweep's `tracking` section asks for: where each is, and how to open it."""
+    """Yield the views of a section `tracking`: its place for messages, and a function that opens the sweep there."""
     if tracking["mlflow"]:
         from lookalike.tracking.mlflow_server import MlflowRuns, place_of
         from lookalike.tracking.mlflow_sweep import MlflowSweep
@@ -81,15 +81,15 @@ def views_of(tracking: dict[str, Any], sweep: Sweep) -> Iterator[tuple[str, Call
 
 
 def follow(sweep: Sweep) -> None:
-    """Show a sweep until the process that started this one ends, and every trial with it."""
+    """Record a sweep until the process that started this one ends, and every trial with it."""
     views = [Guarded(place, connect) for place, connect in views_of(sweep.read()["tracking"], sweep)]
     while not parent_is_gone(LOOK_SECONDS):
         for view in views:
             view.update(last=False)
     while sweep.read()["state"] == "running":
-        # The sweep was killed. Workers elsewhere may go on with their trials.
-        sweep.correct()
-        if any(state["state"] == "running" for state in sweep.all_states()):
+        # The sweep was killed. Workers on other machines may continue their trials.
+        sweep.mark_killed()
+        if sweep.is_running():
             for view in views:
                 view.update(last=False)
             time.sleep(LOOK_SECONDS)
@@ -100,20 +100,20 @@ def follow(sweep: Sweep) -> None:
 
 
 def parent_is_gone(seconds: float) -> bool:
-    """Whether the pipe's other end is closed, within some seconds."""
+    """Return whether the other end of the pipe is closed, after at most some seconds."""
     ready, _, _ = select.select([sys.stdin], [], [], seconds)
     return bool(ready) and not os.read(sys.stdin.fileno(), 1)
 
 
 def record_sweeps(tracking: dict[str, Any], multirun: Path) -> Iterator[str]:
-    """Show all sweeps below a folder in every view; yields a line each.
+    """Record all sweeps below a folder in every view; yield one line per sweep and view.
 
     Raises:
-        UserError: a view is away.
+        UserError: a view cannot be reached.
     """
     for path in sorted(multirun.glob("*/sweep.json")):
         sweep = Sweep(path.parent)
-        correct(sweep)
+        mark_killed(sweep)
         for place, connect in views_of(tracking, sweep):
             try:
                 with FileLock(sweep.folder / "recorder.lock", timeout=60):
@@ -127,20 +127,21 @@ def record_sweeps(tracking: dict[str, Any], multirun: Path) -> Iterator[str]:
             yield f"sweep {sweep.name}: {new or 'no'} trials that were not recorded in {place}"
 
 
-def correct(sweep: Sweep) -> None:
-    """What says that it runs, and is nobody's work, was killed: trials, and the sweep where none of them is left."""
-    sweep.correct()
+def mark_killed(sweep: Sweep) -> None:
+    """Mark trials without a process as killed, and the sweep too if none of them is left and no command runs it."""
+    sweep.mark_killed()
     with contextlib.suppress(UserError), sweep.held():
-        if sweep.read()["state"] == "running" and not any(s["state"] == "running" for s in sweep.all_states()):
+        if sweep.read()["state"] == "running" and not sweep.is_running():
             sweep.end("killed")
 
 
 def main() -> None:
+    """Record the sweep whose folder is the first argument."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     quiet()
     sweep = Sweep(Path(sys.argv[1]))
-    # The recorder of a sweep that was killed may still be at it.
+    # The recorder of an earlier command that was killed may still run.
     with FileLock(sweep.folder / "recorder.lock", timeout=600):
         follow(sweep)
 

@@ -1,7 +1,7 @@
-"""The same runs in Weights & Biases, by the fingerprint as their id; offline where there is no API key.
+"""The runs in Weights & Biases, with the fingerprint as their id; offline if there is no API key.
 
-W&B merges what processes tell of one id when it has them, so a run offline is a folder for every stage. What of it was
-recorded can't be asked of a server then: it stands in a file beside the folders.
+Offline, every stage writes a folder of its own, and W&B merges the folders of one id when it receives them. A file
+beside the folders lists what was recorded, because offline there is no server to ask.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from lookalike.tracking.content import ROOT, Content, Point, Record, flat, made_here
+from lookalike.tracking.content import ROOT, Content, Point, Record, commit_of, flat
 
 SETTINGS = {
     "WANDB_SILENT": "true",
@@ -23,7 +23,7 @@ SETTINGS = {
     "WANDB_DISABLE_CODE": "true",
     "WANDB_ERROR_REPORTING": "false",
 }
-"""Environment variables that are set where the user has not."""
+"""Environment variables that are set unless the user has set them."""
 
 
 class WandbRuns:
@@ -36,21 +36,20 @@ class WandbRuns:
         self.project, self.home = project, Path(os.environ.get("WANDB_DIR") or ROOT)
         (self.home / "wandb").mkdir(parents=True, exist_ok=True)
 
-    def open(self, record: Record, *, training: bool, sweep: str | None = None) -> "WandbRun":
-        """The run of a trained model, which begins with the first thing that there is to tell."""
-        state = made_here(record, training=training)
+    def open(self, record: Record, *, training: bool, group: str | None = None) -> "WandbRun":
+        """Return the run of a trained model, which starts as soon as there is something to record."""
+        state = commit_of(record, training=training)
         about = {key: record[key] for key in ("fingerprint", "data_digest", "code_digest")}
+        about |= {"git_commit": state["commit"], "git_dirty": state["dirty"]}
         arguments = {
             "project": self.project,
             "id": record["fingerprint"],
             "name": record["name"],
-            "group": sweep,
+            "group": group,
             "resume": "allow",
             "dir": str(self.home),
             "tags": [record["domain"]["name"]],
-            "config": flat(record["configuration"])
-            | about
-            | {"git_commit": state["commit"], "git_dirty": state["dirty"]},
+            "config": flat(record["configuration"]) | about,
         }
         run = WandbRun(arguments, self.home / "wandb" / "recorded.json")
         if training:
@@ -59,16 +58,16 @@ class WandbRuns:
 
 
 class WandbRun:
-    """One run: losses against their own step, since W&B's may not go back, and final values as its summary."""
+    """One run: losses over their own step, because W&B's step may not go back, and final values in the summary."""
 
     def __init__(self, arguments: dict[str, Any], ledger: Path) -> None:
         self.arguments, self.ledger = arguments, ledger
-        self.told: set[tuple[str, int]] = set()
+        self.sent: set[tuple[str, int]] = set()
         self.shown: set[int] = set()
         self.started: Any = None
 
     def run(self) -> Any:
-        """Start the run when it is needed: a folder that tells nothing new leaves no trace."""
+        """Return the run, which starts when it is first needed, so that a folder without news leaves no trace."""
         if self.started is None:
             import wandb
 
@@ -80,33 +79,33 @@ class WandbRun:
         return self.started
 
     def points(self, points: list[Point]) -> None:
-        """Losses by step, those that this process did not tell."""
+        """Record losses by step, except those that this process recorded."""
         rows: dict[int, dict[str, float]] = {}
         for point in points:
-            if (point.key, point.step) not in self.told:
-                self.told.add((point.key, point.step))
+            if (point.key, point.step) not in self.sent:
+                self.sent.add((point.key, point.step))
                 rows.setdefault(point.step, {})[point.key] = point.value
         for step, row in rows.items():
             self.run().log(row | {"step": step})
 
     def preview(self, picture: Path, step: int) -> None:
-        """Samples drawn at a step of training."""
+        """Record samples that were drawn at a step of training."""
         import wandb
 
         self.shown.add(step)
         self.run().log({"samples": wandb.Image(str(picture)), "step": step})
 
     def previewed(self) -> set[int]:
-        """The steps whose samples this process showed."""
+        """Return the steps whose samples this process recorded."""
         return self.shown
 
     def recorded(self, stage: str) -> str | None:
-        """The digest of what was recorded of a stage, if anything was."""
+        """Return the digest of what was recorded of a stage, if anything was."""
         found: str | None = self._ledger().get(self.arguments["id"], {}).get(stage)
         return found
 
     def stage(self, stage: str, content: Content) -> None:
-        """All that a stage's folder tells, but for the previews."""
+        """Record everything that the folder of a stage says, except previews."""
         self.run().config.update(content.parameters | content.tags, allow_val_change=True)
         self.points(content.curves)
         self.run().summary.update({point.key: point.value for point in content.results})
@@ -114,13 +113,13 @@ class WandbRun:
         self._note(stage, content.digest)
 
     def report(self, files: dict[str, list[Path]], digest: str) -> None:
-        """Keep a report's files with the run, by the folder that they stand in."""
+        """Keep the files of a report with the run, by folder."""
         for folder, paths in files.items():
             self._keep(paths, folder)
         self._note("report", digest)
 
     def tick(self) -> None:
-        """W&B looks at the machine by itself."""
+        """Do nothing: W&B records the load of the machine by itself."""
 
     def close(self, state: str) -> None:
         """End the run in this process."""
@@ -128,7 +127,7 @@ class WandbRun:
             self.started.finish(exit_code={"FINISHED": 0, "FAILED": 1}.get(state, 255))
 
     def _keep(self, files: list[Path], folder: str) -> None:
-        """Copies: W&B would link to files, and a stage's draft moves."""
+        """Keep copies of files, because W&B would link to them and the draft of a stage moves."""
         home = Path(self.run().dir)
         for path in files:
             (home / folder).mkdir(parents=True, exist_ok=True)
@@ -149,7 +148,7 @@ class WandbRun:
 
 
 def has_key() -> bool:
-    """Whether the user has an API key, in WANDB_API_KEY or from `wandb login`."""
+    """Return whether the user has an API key, in WANDB_API_KEY or from `wandb login`."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:

@@ -16,7 +16,7 @@ class WandbSweep:
         self.shown: set[str] = set()
 
     def update(self) -> int:
-        """Show trials that finished; how many of them were new."""
+        """Record finished trials; return how many of them were new."""
         new = 0
         for state in self.sweep.all_states():
             fingerprint = state["fingerprint"]
@@ -25,12 +25,12 @@ class WandbSweep:
             folder = self.sweep.trial(fingerprint).folder
             record = json.loads((folder / "identity.json").read_text())
             own = record | {"fingerprint": f"{self.sweep.name}-{fingerprint}"}
-            run = self.server.open(own, training=False, sweep=self.sweep.name)
-            told = [show_stage(run, record, stage, folder / stage) for stage in STAGES]
+            run = self.server.open(own, training=False, group=self.sweep.name)
+            news = [show_stage(run, record, stage, folder / stage) for stage in STAGES]
+            new += any(news)
             run.close("FINISHED")
             self.shown.add(fingerprint)
-            new += any(told)
         return new
 
     def close(self) -> None:
-        """A group of runs has no end."""
+        """Do nothing: a group of runs has no end."""

@@ -1,4 +1,4 @@
-"""Shows files in views: a stage's folder in its run, and all cells with their report."""
+"""Show files in views: the folder of a stage in its run, and all cells with their report."""
 
 import dataclasses
 import json
@@ -11,12 +11,11 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from lookalike.core.domain import Domain
-from lookalike.pictures import save_picture
+from lookalike.domain.kinds import load_domain
 from lookalike.tracking.content import STAGES, Content, Point, Record, digest, read
 
-REPEATS = "*/*/seeds/*/train/model.json"
-"""The models of cells that were repeated with other seeds, below `artifacts/`."""
+CELLS = "*/*/*/train/model.json"
+"""The trained models of all cells, below `artifacts/`."""
 
 
 class Run(Protocol):
@@ -40,30 +39,29 @@ class Run(Protocol):
 
 
 class Server(Protocol):
-    """A view: where the runs are."""
+    """A view, which holds runs."""
 
-    def open(self, record: Record, *, training: bool, sweep: str | None = None) -> Run: ...
+    def open(self, record: Record, *, training: bool) -> Run: ...
 
 
 def show_preview(run: Run, record: Record, samples: NDArray[Any], step: int) -> None:
-    """Draw the picture of samples and show it at a step of training, unless the run has it.
+    """Show a picture of samples at a step of training, unless the run has it.
 
-    Training that goes astray draws samples that have no picture, such as the same huge number over and over: they are
-    passed over.
+    A training that diverges may draw samples that have no picture, such as one huge number; these are skipped.
     """
     if step in run.previewed():
         return
     with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
         picture = Path(folder) / "samples.png"
         try:
-            save_picture(samples, Domain.from_dict(record["domain"]), picture, title=f"{record['name']}: step {step}")
+            load_domain(record["domain"]).save_picture(samples, picture, title=f"{record['name']}: step {step}")
         except ValueError:
             return
         run.preview(picture, step)
 
 
 def show_stage(run: Run, record: Record, stage: str, folder: Path, *, settings: Record | None = None) -> bool:
-    """Show what a stage's folder tells; whether there was anything that the run did not have."""
+    """Show the folder of a stage; return whether it has anything that the run did not have."""
     content = read(stage, folder, settings=settings)
     if run.recorded(stage) == content.digest:
         return False
@@ -74,13 +72,13 @@ def show_stage(run: Run, record: Record, stage: str, folder: Path, *, settings: 
 
 
 def belongs(folder: Path, fingerprint: str) -> bool:
-    """Whether a stage's folder is there and is that of the trained model, not of one that stood there before it."""
+    """Return whether the folder of a stage exists and belongs to a trained model, not to an earlier one."""
     path = folder / "cost.json"
     return path.is_file() and json.loads(path.read_text()).get("fingerprint", fingerprint) == fingerprint
 
 
 def catch_up(run: Run, record: Record, cell: Path, *, before: str) -> None:
-    """Show the stages before one whose view was away while they ran."""
+    """Show the earlier stages of a cell that were not recorded, because the view could not be reached."""
     trained = cell / "train" / "model.json"
     if not trained.is_file() or json.loads(trained.read_text())["fingerprint"] != record["fingerprint"]:
         return
@@ -90,23 +88,16 @@ def catch_up(run: Run, record: Record, cell: Path, *, before: str) -> None:
 
 
 def show_cells(server: Server, artifacts: Path, results: Path) -> Iterator[str]:
-    """Show every cell of a workspace and its report, again with every seed that it was repeated with.
-
-    Yields a line a cell on what was new to the view. A repeat of the cell's own seed is the cell.
-    """
-    shown = set()
-    for path in [*sorted(artifacts.glob("*/*/train/model.json")), *sorted(artifacts.glob(REPEATS))]:
+    """Show every cell of a workspace and its report; yield one line per cell about what the view did not have."""
+    for path in sorted(artifacts.glob(CELLS)):
         cell, record = path.parents[1], json.loads(path.read_text())
-        if record["fingerprint"] in shown:
-            continue
-        shown.add(record["fingerprint"])
         new = show_cell(server, cell, artifacts, results)
-        seed = f"with seed {cell.name} " if cell.parent.name == "seeds" else ""
+        seed = f"with seed {cell.name} " if cell.name != "0" else ""
         yield f"{record['name']} {seed}{record['fingerprint']}: {', '.join(new) or 'up to date'}"
 
 
 def show_cell(server: Server, cell: Path, artifacts: Path, results: Path) -> list[str]:
-    """Show a cell and its report; what was new to the view."""
+    """Show a cell and its report; return what the view did not have."""
     record: Record = json.loads((cell / "train" / "model.json").read_text())
     run = server.open(record, training=False)
     new = [
@@ -122,7 +113,7 @@ def show_cell(server: Server, cell: Path, artifacts: Path, results: Path) -> lis
 
 
 def show_report(run: Run, files: dict[str, list[Path]]) -> bool:
-    """Keep a report with a run; whether the run did not have it."""
+    """Keep a report with a run; return whether the run did not have it."""
     found = digest([path for paths in files.values() for path in paths])
     if run.recorded("report") == found:
         return False
@@ -138,25 +129,27 @@ class Report:
     artifacts: Path
 
     def covers(self, cell: Path) -> bool:
-        """Whether the report's table has the cell as it is, or as one of its seeds: with the scores of its files."""
+        """Return whether the table of the report has the scores of a cell, alone or as one of several seeds."""
         board, scores = self.folder / "leaderboard.json", cell / "evaluate" / "metrics.json"
-        # Scores come with git; that they are of this run is said beside them, by what does not.
+        # Scores are in git and may come from another machine; the cost is not, so it says that they come from here.
         if not (board.is_file() and scores.is_file() and (cell / "evaluate" / "cost.json").is_file()):
             return False
-        data, model, *repeat = cell.relative_to(self.artifacts).parts
+        data, model, seed = cell.relative_to(self.artifacts).parts
         row: Record = json.loads(board.read_text()).get(data, {}).get(model, {})
-        found: Record = {name: entry for name, entry in json.loads(scores.read_text()).items() if name != "versions"}
-        entries = {name: row[name] for name in found if name in row}
-        told = {name: e.get("seeds", {}).get(repeat[1]) if repeat else e["value"] for name, e in entries.items()}
-        shared = [(found[name]["value"], value) for name, value in told.items() if value is not None]
-        return bool(shared) and all(math.isclose(a, b, rel_tol=1e-3) for a, b in shared)
+        pairs = [
+            (entry["value"], row[name].get("seeds", {seed: row[name]["value"]}).get(seed))
+            for name, entry in json.loads(scores.read_text()).items()
+            if name != "versions" and name in row
+        ]
+        shared = [(value, shown) for value, shown in pairs if shown is not None]
+        return bool(shared) and all(math.isclose(value, shown, rel_tol=1e-3) for value, shown in shared)
 
     def files(self, cell: Path) -> dict[str, list[Path]]:
-        """The page, the figures and the cell's card, by the folder that they go to.
+        """Return the page, the figures and the card of a cell, by the folder of the run that keeps them.
 
-        Figures named for other data sets are left out.
+        Figures that are named after other data sets are left out.
         """
-        data, model, *_ = cell.relative_to(self.artifacts).parts
+        data, model, _ = cell.relative_to(self.artifacts).parts
         card = self.folder / "cards" / f"{data}-{model}.md"
         known = [path.name for path in self.artifacts.iterdir() if path.is_dir()]
         kept: dict[str, list[Path]] = {}

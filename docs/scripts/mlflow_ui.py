@@ -1,0 +1,317 @@
+"""Take pictures of MLflow's UI with Chromium: `python docs/scripts/mlflow_ui.py http://127.0.0.1:5000 --runs`.
+
+`--runs` takes the list of runs; `--sweep NAME` the tree of a sweep and the comparison of its trials; `--model NAME` the
+page of a registered model and the sample pictures of its champion's run. The pictures go into the folder `--into`, by
+default docs/images/. If a page does not show what it should, the error quotes what it shows.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from PIL import Image
+from playwright.sync_api import Error, Locator, Page, sync_playwright
+
+from lookalike.tracking.mlflow_server import load_client
+from lookalike.tracking.servers import complaint
+from lookalike.workspace.errors import UserError
+
+WAIT_SECONDS = 60.0
+"""Longest time that a page may take to show something."""
+
+WIDTH = 1280
+ROWS = 24
+"""Most rows of a table in a picture."""
+
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+           "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+SETTINGS = {"mlflow.workflowType_v1": '"machine_learning"', "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true"}
+"""Settings that the UI keeps in the browser: show training runs, do not open the assistant."""
+
+HIDDEN = "[data-assistant-ui] { visibility: hidden } .ag-cell-focus { border-color: transparent !important }"
+"""Style that hides the assistant's button and the frame of the selected cell."""
+
+RUN_COLUMNS = [
+    "attributes.`Dataset`", "attributes.`Duration`", "metrics.`bits_per_dim`", "metrics.`frechet_distance`",
+    "metrics.`wasserstein_1`",
+]  # fmt: skip
+
+RunId = str
+Row = dict[str, str]
+
+
+def chromium() -> str:
+    """Return the path of Chromium, or "" if it is not installed."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if (path := shutil.which(name))), "")
+
+
+class Window:
+    """A page of a server's UI. What it should show is asked from the server itself.
+
+    Args:
+        uri: address of the server.
+        experiment: name of the experiment whose runs are shown.
+    """
+
+    def __init__(self, *, uri: str, experiment: str = "lookalike") -> None:
+        program = chromium()
+        if not program:
+            raise UserError("Chromium is missing: Debian's package is `chromium`")
+        load_client(uri)
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        self.uri, self.client = uri.rstrip("/"), MlflowClient(uri)
+        try:
+            found = self.client.get_experiment_by_name(experiment)
+        except MlflowException as error:
+            raise UserError(complaint(uri, error)) from None
+        if found is None:
+            raise UserError(f"{uri} has no experiment {experiment}")
+        self.experiment = str(found.experiment_id)
+        self.asked: set[str] = set()  # hosts that the UI sent requests to
+        self.player = sync_playwright().start()
+        try:
+            self.browser = self.player.chromium.launch(executable_path=program, args=OPTIONS)
+        except BaseException:
+            self.player.stop()
+            raise
+        self.page: Page
+
+    def __enter__(self) -> "Window":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.browser.close()
+        self.player.stop()
+
+    def open(self, path: str, *, height: int, columns: list[str] | None = None) -> None:
+        """Open a page in a new window, where the UI remembers only `SETTINGS`."""
+        if hasattr(self, "page"):
+            self.page.context.close()
+        table = {"selectedColumns": columns or [], "startTime": "ALL"}
+        state = f'MLflowLocalStorage-1.1-ExperimentPage-["{self.experiment}"]-ReactComponentState'
+        known = json.dumps(SETTINGS | {state: json.dumps(table)})
+        context = self.browser.new_context(viewport={"width": WIDTH, "height": height})
+        context.set_default_timeout(WAIT_SECONDS * 1000)
+        context.add_init_script(f"for (const [k, v] of Object.entries({known})) localStorage[k] ??= v")
+        context.on("request", lambda request: self.asked.add(urlsplit(request.url.removeprefix("blob:")).netloc))
+        self.page = context.new_page()
+        self.page.goto(f"{self.uri}/#/{path}")
+        self.page.get_by_role("button", name="Toggle sidebar").click()
+        self.page.add_style_tag(content=HIDDEN)
+
+    def save(self, path: Path) -> None:
+        """Save the window as a picture of 128 colours, as soon as it stands still."""
+        self.page.mouse.move(0, 0)
+        self.page.evaluate("document.activeElement?.blur()")
+        deadline, before, now = time.monotonic() + WAIT_SECONDS, b"", self.page.screenshot()
+        while now != before:
+            if time.monotonic() > deadline:
+                raise UserError(f"{self.page.url}: it keeps changing")
+            time.sleep(0.4)
+            before, now = now, self.page.screenshot()
+        with Image.open(io.BytesIO(now)) as image:
+            image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+        print(path)
+
+    # The tables of runs
+
+    def runs(self) -> dict[RunId, Row]:
+        """Show the list of runs, newest first and with sweeps folded, and return its rows."""
+        all_runs = self.client.search_runs([self.experiment], max_results=1000)
+        shown = sum("mlflow.parentRunId" not in run.data.tags for run in all_runs)
+        self.open(f"experiments/{self.experiment}/runs", height=height(shown), columns=RUN_COLUMNS)
+        rows = self.rows(min(shown, ROWS))
+        self.fit("attributes.`Run Name`", *RUN_COLUMNS)
+        return rows
+
+    def tree(self, sweep: str) -> dict[RunId, Row]:
+        """Show an unfolded sweep and return the rows of its run and its trials."""
+        parent, trials = self.family(sweep)
+        columns = ["attributes.`Duration`", *(f"metrics.`{name}`" for name in objectives(parent)), "tags.`trial_state`"]
+        asked = urlencode({"searchFilter": f'tags.sweep="{sweep}"'})
+        self.open(f"experiments/{self.experiment}/runs?{asked}", height=height(1 + len(trials)), columns=columns)
+        self.cell(parent.info.run_id, "attributes.`Run Name`").get_by_role("button").click()
+        rows = self.rows(min(1 + len(trials), ROWS))
+        self.fit("attributes.`Run Name`", *columns)
+        return rows
+
+    def family(self, sweep: str) -> tuple[Any, list[Any]]:
+        """Return the run of a sweep and the runs of its trials."""
+        found = self.client.search_runs([self.experiment], f"tags.sweep = '{sweep}'", max_results=1000)
+        parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+        if len(parents) != 1:
+            raise UserError(f"{self.uri} has {len(parents)} runs of a sweep {sweep}")
+        return parents[0], [run for run in found if run is not parents[0]]
+
+    def cell(self, run: RunId, column: str) -> Locator:
+        return self.page.locator(f".ag-row[row-id='{run}'] .ag-cell[col-id='{column}']")
+
+    def fit(self, *columns: str) -> None:
+        """Make columns as wide as their content."""
+        for column in columns:
+            handle = self.page.locator(f".ag-header-cell[col-id='{column}'] .ag-header-cell-resize")
+            if handle.count():
+                handle.dispatch_event("dblclick")
+
+    def rows(self, count: int) -> dict[RunId, Row]:
+        """Return the rows of a table, once it has `count`: the text per column, and the icon of the state as SVG."""
+        self.page.wait_for_function(
+            "n => new Set([...document.querySelectorAll('.ag-row')].map(e => e.getAttribute('row-id'))).size >= n",
+            arg=count,
+        )
+        cells: list[list[str]] = self.page.locator(".ag-row .ag-cell").evaluate_all(
+            "all => all.map(e => [e.closest('.ag-row').getAttribute('row-id'), e.getAttribute('col-id'),"
+            " (e.querySelector('a') ?? e).innerText, e.querySelector('svg')?.innerHTML ?? ''])"
+        )
+        found: dict[RunId, Row] = {}
+        for run, column, text, sign in cells:
+            row = found.setdefault(run, {})
+            row[column] = text.strip()
+            if column == "runDateAndNestInfo":
+                row["state"] = sign
+        return found
+
+    # Other pages
+
+    def compare(self, sweep: str) -> list[str]:
+        """Select and compare finished trials as a user does, and return the axes of their parallel coordinates."""
+        parent, trials = self.family(sweep)
+        shown = self.tree(sweep)
+        finished = [run for run in trials if run.info.status == "FINISHED" and run.info.run_id in shown]
+        for run in finished:
+            self.page.locator(f".ag-row[row-id='{run.info.run_id}'] .ag-selection-checkbox input").check()
+        self.page.get_by_role("button", name="Compare", exact=True).click()
+        self.page.get_by_text(f"Comparing {len(finished)} Runs from 1 Experiment").wait_for()
+        self.page.set_viewport_size({"width": WIDTH, "height": 640})
+        space = [key.removeprefix("space.") for key in parent.data.tags if key.startswith("space.")]
+        varied = [key for key in space if len({run.data.params[key] for run in finished if key in run.data.params}) > 1]
+        self.page.get_by_role("button", name="Clear All").click()
+        self.choose("Parameters:", varied)
+        self.choose("Metrics:", objectives(parent))
+        self.page.wait_for_function(
+            "n => document.querySelectorAll('.parcoords .axis-title').length == n",
+            arg=len(varied) + len(objectives(parent)),
+        )
+        return self.page.locator(".parcoords .axis-title").all_text_contents()
+
+    def choose(self, label: str, values: list[str]) -> None:
+        """Choose values from a list of the comparison, which renders only the options in view."""
+        box = self.page.locator(f"xpath=//div[normalize-space(text())='{label}']/following-sibling::div[1]//input")
+        box.click(force=True)
+        options = self.page.locator(".rc-virtual-list:visible")
+        for value in values:
+            option = options.locator(f".rc-virtual-list-holder-inner > [title='{value}']")
+            options.hover()
+            self.page.mouse.wheel(0, -100000)
+            for _ in range(200):
+                time.sleep(0.05)
+                if option.count():
+                    break
+                self.page.mouse.wheel(0, 200)
+            option.click()
+        self.page.keyboard.press("Escape")
+        options.wait_for(state="hidden")
+
+    def samples(self, run: RunId) -> tuple[str, int]:
+        """Show the last picture of samples of a run's training, and return its name and its width in pixels."""
+        names = [file.path for file in self.client.list_artifacts(run, "images") if file.path.endswith(".png")]
+        if not names:
+            raise UserError(f"the run {run} has no pictures")
+        last = max(names, key=lambda name: int(name.split("+")[2]))
+        self.open(f"experiments/{self.experiment}/runs/{run}/artifacts/{last}", height=560)
+        picture = self.page.locator(f"img[alt='{last}']")
+        picture.wait_for()
+        self.page.get_by_text("Path:").evaluate(
+            "e => { e.style.visibility = 'hidden' }"
+        )  # it names a folder of the machine
+        return last, int(picture.evaluate("e => e.decode().then(() => e.naturalWidth)"))
+
+    def model(self, name: str) -> dict[str, str]:
+        """Show the page of a registered model with its champion in view, and return the text of each version."""
+        champion = self.champion(name)
+        versions = self.client.search_model_versions(f"name = '{name}'")
+        self.open(f"models/{name}", height=412 + 182 * min(len(versions), 3))
+        rows = self.page.get_by_role("row").filter(has=self.page.get_by_role("link", name="Version ", exact=False))
+        shown = rows.filter(has_text=f"Version {champion.version}").filter(has_text="champion")
+        shown.scroll_into_view_if_needed()
+        texts = [" ".join(text.split()) for text in rows.all_inner_texts()]
+        return {text.removeprefix("Version ").partition(" ")[0]: text for text in texts}
+
+    def champion(self, name: str) -> Any:
+        """Return the version of a registered model with the alias `champion`."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_model_version_by_alias(name, "champion")
+        except MlflowException as error:
+            raise UserError(f"{self.uri} has no champion of a model {name}: run `lookalike register`") from error
+
+
+def objectives(sweep: Any) -> list[str]:
+    """Return the metrics by which the trials of a sweep are compared."""
+    return [f"objective/{name}" for name in sweep.data.tags["objective"].split(", ")]
+
+
+def height(rows: int) -> int:
+    """Return the height of a window with a table of some rows, in pixels."""
+    return 330 + 32 * min(rows, ROWS)
+
+
+@contextlib.contextmanager
+def explained(window: Window) -> Iterator[None]:
+    """Turn a failed wait into a UserError that quotes what the page shows."""
+    try:
+        yield
+    except Error as error:
+        raise UserError(
+            f"{window.page.url}: {error}\nThe page shows:\n{window.page.inner_text('body')[:2000]}"
+        ) from error
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("uri")
+    parser.add_argument("--runs", action="store_true")
+    parser.add_argument("--sweep")
+    parser.add_argument("--model")
+    parser.add_argument("--experiment", default="lookalike")
+    parser.add_argument("--into", type=Path, default=Path(__file__).parents[1] / "images")
+    chosen = parser.parse_args(arguments)
+    if not (chosen.runs or chosen.sweep or chosen.model):
+        parser.error("nothing to do: give --runs, --sweep or --model")
+    with Window(uri=chosen.uri, experiment=chosen.experiment) as window, explained(window):
+        if chosen.runs:
+            window.runs()
+            window.save(chosen.into / "mlflow.png")
+        if chosen.sweep:
+            window.tree(chosen.sweep)
+            window.save(chosen.into / "mlflow_sweep.png")
+            window.compare(chosen.sweep)
+            window.save(chosen.into / "mlflow_compare.png")
+        if chosen.model:
+            window.model(chosen.model)
+            window.save(chosen.into / "mlflow_model.png")
+            window.samples(window.champion(chosen.model).run_id)
+            window.save(chosen.into / "mlflow_samples.png")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")

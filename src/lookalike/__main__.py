@@ -1,0 +1,72 @@
+"""The console command `lookalike`: `lookalike COMMAND [GROUP=CHOICE ...] [KEY=VALUE ...]`."""
+
+import functools
+import importlib
+import sys
+
+from lookalike.workspace.interrupts import end_at_once
+
+STAGES = ("prepare", "features", "train", "sample", "evaluate", "real", "compare")
+"""Stages of the pipeline, each a function of its name in `lookalike.stages`."""
+
+COMMANDS = {
+    "cells": "run everything in the pipeline that is stale, several cells at once",
+    "sweep": "train and score many configurations on validation data",
+    "promote": "write the winner of a sweep into conf/",
+    "record": "bring MLflow and W&B up to date with the files",
+    "register": "register the trained families of a data set in MLflow",
+    "report": "show the leaderboard and where the report lies",
+}
+
+
+def usage() -> str:
+    """Return the page that `lookalike --help` prints."""
+    lines = ["usage: lookalike COMMAND [GROUP=CHOICE ...] [KEY=VALUE ...]", "", "stages of the pipeline:"]
+    for stage in STAGES:
+        line = (importlib.import_module(f"lookalike.stages.{stage}").__doc__ or "").splitlines()[0]
+        lines.append(f"  {stage:<10}{line.partition(':')[0].rstrip('.')}")
+    lines += ["", "more commands:", *(f"  {name:<10}{text}" for name, text in COMMANDS.items())]
+    return "\n".join([*lines, "", "`lookalike COMMAND --help` lists what a command accepts."])
+
+
+def main() -> None:
+    """Run the command that the first argument names."""
+    end_at_once()
+    command = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if command in ("--help", "-h", "help"):
+        print(usage())
+        return
+    if command not in (*STAGES, *COMMANDS):
+        sys.exit(f"error: unknown command '{command}': choose one of {', '.join((*STAGES, *COMMANDS))}")
+    sys.argv[1:2] = []
+    if command == "cells":
+        from lookalike.cells.command import main as cells
+
+        cells(sys.argv[1:])
+        return
+    if command in ("sweep", "promote"):
+        importlib.import_module("lookalike.sweeps.command" if command == "sweep" else "lookalike.sweeps.promote").main()
+        return
+    from lookalike.workspace.command_line import run
+
+    if command == "report":
+        from lookalike.report.results import report
+
+        run(report)
+    elif command == "record":
+        from lookalike.tracking.commands import record
+
+        run(record)
+    elif command == "register":
+        from lookalike.tracking.commands import register
+
+        chosen = [item.partition("=")[2] for item in sys.argv[1:] if item.startswith("objective=")]
+        kept = [item for item in sys.argv[1:] if not item.startswith("objective=")]
+        sys.argv[1:] = [item if "=" in item or item.startswith("-") else f"data={item}" for item in kept]
+        run(functools.update_wrapper(functools.partial(register, objective=chosen[-1] if chosen else None), register))
+    else:
+        run(getattr(importlib.import_module(f"lookalike.stages.{command}"), command))
+
+
+if __name__ == "__main__":
+    main()

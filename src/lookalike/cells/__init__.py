@@ -1,0 +1,1 @@
+"""Work on the stale cells of the pipeline with a Hydra launcher: `lookalike cells`."""

@@ -1,0 +1,153 @@
+"""Record what jobs have made while they run, and show how far they are."""
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from lookalike.cells.pipeline import Pipeline
+from lookalike.cells.records import Folder, Job, State
+from lookalike.workspace.configuration import ROOT
+
+POLL_SECONDS = 1.0
+
+LINE_SECONDS = 30.0
+"""Between two reports where there is no terminal."""
+
+
+class Watch:
+    """Follows the jobs of one round in a thread, records them with DVC and prints their progress.
+
+    Args:
+        pipeline: DVC's view of the checkout; only this thread uses it while jobs run.
+        folder: where the jobs write their states.
+        jobs: the jobs of the round.
+        later: how many jobs may follow in later rounds.
+        workers: how many jobs run at once.
+        console: where to print.
+    """
+
+    def __init__(
+        self, *, pipeline: Pipeline, folder: Folder, jobs: list[Job], later: int, workers: int, console: Console
+    ) -> None:
+        self.pipeline, self.folder, self.console = pipeline, folder, console
+        self.jobs = {job.name: job for job in jobs}
+        self.later, self.workers = later, workers
+        self.token = folder.round
+        self.ended: dict[str, float] = {}
+        """Seconds that the jobs took which have ended."""
+        self.failed: dict[str, str] = {}
+        self.changed: list[str] = []
+        self.recorded: set[str] = set()
+        self.over = threading.Event()
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self.follow, name="watch", daemon=True)
+        self.reported = time.monotonic()
+
+    def __enter__(self) -> "Watch":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
+        if self.error is not None:
+            raise self.error
+
+    def follow(self) -> None:
+        """Look at the states again and again until the round is over."""
+        try:
+            with Live(console=self.console, refresh_per_second=4, transient=True, auto_refresh=False) as live:
+                is_last = False
+                while not is_last:
+                    is_last = self.over.wait(POLL_SECONDS)
+                    states = [state for state in self.folder.states() if state.round == self.token]
+                    for state in states:
+                        if state.status != "running" and state.name not in self.ended:
+                            self.end(state)
+                    self.show(live, [state for state in states if state.status == "running"])
+        except BaseException as error:
+            self.error = error
+
+    def end(self, state: State) -> None:
+        """Record the finished stages of a job that has ended and print one line about it."""
+        self.ended[state.name] = state.updated - state.started
+        if not record(self.pipeline, self.folder, state):
+            self.changed.append(state.name)
+            line = "a dependency changed while it ran, so its result is not recorded; it runs again"
+        elif state.status == "failed":
+            self.failed[state.name] = line = f"failed in {state.stage}: {state.error}"
+        elif state.status == "interrupted":
+            line = f"interrupted in {state.stage}"
+        else:
+            said = state.done[-1].said.replace(f"{ROOT}/", "") if state.done else ""
+            line = said.partition(": ")[2] or said
+            line = f"{line}, {duration(self.ended[state.name])}"
+        self.console.print(f"{state.name}: {line} [{len(self.ended)} of {len(self.jobs)}]", **PLAIN)
+
+    def show(self, live: Live, running: list[State]) -> None:
+        """Show one line per running job and one about the rest; without a terminal, now and then."""
+        if self.console.is_terminal:
+            live.update(Text("\n".join(self.lines(running))), refresh=True)
+        elif time.monotonic() - self.reported > LINE_SECONDS:
+            self.reported = time.monotonic()
+            for line in self.lines(running):
+                self.console.print(line, **PLAIN)
+
+    def lines(self, running: list[State]) -> list[str]:
+        """Return one line per running job, and one about what is left."""
+        now = time.time()
+        lines = [
+            f"  {state.name:<32} {state.progress or state.stage:<24} {duration(now - state.started)}"
+            for state in running
+        ]
+        waiting = len(self.jobs) - len(self.ended) - len(running)
+        left = self.seconds_left(running)
+        time_left = "the time left is not known yet" if left is None else f"about {duration(left)} left"
+        later = f", up to {self.later} after these" if self.later else ""
+        return [*lines, f"  {len(self.ended)} done, {len(running)} running, {waiting} waiting{later}: {time_left}"]
+
+    def seconds_left(self, running: list[State]) -> float | None:
+        """Estimate the time left from the jobs of the same data set that have ended; None before the first has."""
+        if not self.ended:
+            return None
+        started = {state.name: state.started for state in running}
+        total, now = 0.0, time.time()
+        for name in self.jobs.keys() - self.ended.keys():
+            alike = [seconds for other, seconds in self.ended.items() if self.jobs[other].data == self.jobs[name].data]
+            expected = mean(alike or self.ended.values())
+            total += max(0.0, expected - (now - started[name])) if name in started else expected
+        total += self.later * mean(self.ended.values())
+        return total / self.workers
+
+
+PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
+"""How lines are printed that hold names and paths."""
+
+
+def record(pipeline: Pipeline, folder: Folder, state: State) -> bool:
+    """Record the finished stages of a job; return False if a dependency of one has changed since the job began."""
+    for done in state.done:
+        if done.name in pipeline.stages and not pipeline.record(done):
+            folder.forget(state.name)
+            return False
+    if state.status == "finished":
+        folder.forget(state.name)
+    return True
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean of some numbers."""
+    found = list(values)
+    return sum(found) / len(found)
+
+
+def duration(seconds: float) -> str:
+    """A number of seconds for people."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,1 +1,0 @@
-"""What every stage is built on: configuration, the grid and likelihoods on it, files, errors, the command line."""

@@ -1,0 +1,1 @@
+"""Probability distributions on the grid and per-position statistics that families share."""

@@ -1,0 +1,42 @@
+"""Entries of `metrics.json`: a score with its error and its protocol."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from lookalike.features.extractor import Extractor
+from lookalike.metrics import Score, ScoredTest
+from lookalike.workspace.errors import UserError
+
+Entry = dict[str, Any]
+
+Arrays = dict[str, NDArray[Any]]
+
+MIN_POINTS = 20
+"""Number of samples and of test points that all metrics together need."""
+
+OF_MEAN = "samples, mean over them"
+"""What the error of a mean over samples is the error of."""
+
+OF_GROUPS = "samples, jackknife over 20 groups"
+"""What the error of a jackknife over groups of samples is the error of."""
+
+
+def entry(score: Score | ScoredTest, protocol: Entry, *, error_of: str, **more: Any) -> Entry:
+    """Return a score as `metrics.json` holds it."""
+    test = {"p_value": score.p_value} if isinstance(score, ScoredTest) else {}
+    return {"value": score.value, "standard_error": score.error, **test, **protocol, "error_of": error_of, **more}
+
+
+def named(extractor: Extractor) -> Entry:
+    """Return the part of a protocol that names the extractor."""
+    digest = {} if extractor.is_identity else {"extractor_digest": extractor.record["digest"]}
+    return {"extractor": extractor.record["name"], **digest}
+
+
+def check_enough(**sets: NDArray[Any]) -> None:
+    """Raise a UserError if a set, given by its name, has fewer points than the metrics need."""
+    for name, points in sets.items():
+        if len(points) < MIN_POINTS:
+            remedy = "raise budget.samples" if name == "samples" else f"hold out more data for {name}"
+            raise UserError(f"{len(points)} points of {name}, and scoring needs at least {MIN_POINTS}: {remedy}")

@@ -1,0 +1,1 @@
+"""What observations are compared in: one file per feature extractor."""

@@ -1,0 +1,1 @@
+"""The path from noise to data: schedules, ODE solvers and couplings."""

@@ -1,0 +1,1 @@
+"""Draw samples from a trained model, and files of samples."""

@@ -1,0 +1,29 @@
+"""Compare the cells that conf/pipeline.yaml lists and that exist: `lookalike compare`.
+
+`lookalike compare data=heights paths.results=elsewhere` compares the cells of one data set.
+"""
+
+import sys
+
+from lookalike.report.cells import read_tables
+from lookalike.report.results import NAMES, save
+from lookalike.report.results import show as show_results
+from lookalike.tracking import views
+from lookalike.workspace.configuration import CONF, Config
+from lookalike.workspace.outputs import writing
+from lookalike.workspace.pipeline import read_listed
+
+
+def compare(config: Config) -> None:
+    """Write the leaderboard, figures, model cards and report page over all cells."""
+    results = config.path("results")
+    listed = read_listed(CONF / "pipeline.yaml")
+    if any(item.startswith("data=") for item in sys.argv[1:]):
+        listed = listed.of(config.data.name)
+    tables, skipped = read_tables(config.path("artifacts"), listed)
+    with writing(results, holds=NAMES) as folder:
+        save(tables, folder)
+    views.record_report(config, results)
+    show_results(results)
+    if skipped:
+        print(f"left out, because they do not exist in artifacts yet: {', '.join(skipped)}")

@@ -1,0 +1,1 @@
+"""Training by gradient descent: loop, batches, optimizer, budget and history."""

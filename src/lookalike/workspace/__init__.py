@@ -1,0 +1,1 @@
+"""The workspace: configuration, command line, places, whole outputs, cost and fingerprints."""

@@ -1,0 +1,71 @@
+"""The command line: overrides, help, error messages and exit codes."""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from lookalike.workspace.configuration import ROOT, Config, choices, compose, compose_unchecked, groups
+from lookalike.workspace.errors import UserError
+from lookalike.workspace.interrupts import INTERRUPTED
+
+
+def usage(stage: Callable[[Config], None]) -> str:
+    """Return the page that `--help` prints."""
+    lines = [(sys.modules[stage.__module__].__doc__ or "").strip(), ""]
+    lines += [f"usage: lookalike {stage.__name__} [GROUP=CHOICE ...] [KEY=VALUE ...]", ""]
+    lines += [f"  {group}=  {', '.join(choices(group))}" for group in groups()]
+    lines += ["", "Any key of the configuration can be set, such as seed=1 or optimizer.lr=1e-3.", ""]
+    lines += ["  --cfg   print the whole composed configuration and stop", "  --help  print this page"]
+    return "\n".join(lines)
+
+
+def show(text: str) -> None:
+    """Print to standard output, with paths in the checkout relative to it.
+
+    Exits with 141, the status that a shell reports, if the reader has closed the pipe.
+    """
+    try:
+        print(text.replace(f"{ROOT}{os.sep}", ""), flush=True)
+    except BrokenPipeError:
+        # Send what is still buffered nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def check_checkout() -> None:
+    """Raise a UserError if the working directory lies in another checkout than the code that runs."""
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / "src" / "lookalike" / "stages").is_dir() and (folder / "conf" / "pipeline.yaml").is_file():
+            if folder.resolve() != ROOT:
+                raise UserError(f"the installed package is that of {ROOT}: run `pip install -e .` in {folder}")
+            return
+
+
+def run(stage: Callable[[Config], None]) -> None:
+    """Run a stage with the overrides on the command line; exit with 0, 1 (an error) or 130 (interrupted)."""
+    try:
+        overrides = sys.argv[1:]
+        if {"--help", "-h"} & set(overrides):
+            show(usage(stage))
+            return
+        check_checkout()
+        if "--cfg" in overrides:
+            from omegaconf import OmegaConf
+
+            show(OmegaConf.to_yaml(compose_unchecked([item for item in overrides if item != "--cfg"])))
+            return
+        config = compose(overrides)
+        if config.label is not None and stage.__name__ != "sample":
+            raise UserError(f"label={config.label}: only `lookalike sample` draws one class")
+        stage(config)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        traceback.print_exc() if error.filename is None else None
+        sys.exit(f"error: {error}" if error.filename is None else f"error: {error.strerror}: {error.filename}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)

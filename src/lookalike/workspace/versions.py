@@ -1,0 +1,12 @@
+"""The versions that scores were computed with, which are part of the protocol in every `metrics.json`."""
+
+import platform
+from importlib.metadata import version
+
+COMPUTING = ("lookalike", "numpy", "scipy", "torch")
+"""The packages whose code determines a score."""
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that compute scores, without importing any."""
+    return {"python": platform.python_version()} | {name: version(name) for name in COMPUTING}

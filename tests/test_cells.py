@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -287,6 +288,16 @@ def test_a_data_set_is_added_to_the_list_and_nothing_else_changes(
     monkeypatch.setattr("lookalike.cells.command.PIPELINE", path)
     add_data("emoji")
     assert path.read_text() == after
+
+
+def test_a_data_set_with_another_name_than_its_file_is_refused(checkout: Path, run: Callable[..., Any]) -> None:
+    shutil.copy(checkout / "conf" / "data" / "hills.yaml", checkout / "conf" / "data" / "valleys.yaml")
+    listed = (checkout / "conf" / "pipeline.yaml").read_text()
+    done = run(checkout, "python", "-m", "lookalike", "cells", "valleys")
+    (checkout / "conf" / "data" / "valleys.yaml").unlink()
+    assert done.returncode == 1
+    assert "conf/data/valleys.yaml: its name is 'hills'; write `name: valleys`" in done.stderr
+    assert (checkout / "conf" / "pipeline.yaml").read_text() == listed
 
 
 # States

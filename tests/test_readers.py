@@ -582,6 +582,7 @@ FEATURES = """
 features:
   _target_: lookalike.features.self_supervised.make
   batch_size: 8
+  features: 16
 """
 
 
@@ -647,6 +648,27 @@ def test_a_folder_of_pictures_takes_one_yaml(own_data: Path, run: Callable[..., 
     bright = prepared.grid("train").mean(axis=(1, 2, 3)) > 130
     assert np.array_equal(bright, prepared.labels("train") == 0)
     assert (own_data / "artifacts" / "mine" / "independent" / "0" / "train" / "model.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ("null", "mine: the extractor trains on batches of 128 images, the training set holds 40: add data, "),
+        (
+            "{_target_: lookalike.features.self_supervised.make, batch_size: 40, features: 20}",
+            "mine: a Fréchet distance in 20 features needs more than 20 images, the validation split holds 20: add data, ",
+        ),
+    ],
+)
+def test_too_few_pictures_are_refused_before_anything_is_trained(
+    features: str, message: str, own_data: Path, run: Callable[..., Any]
+) -> None:
+    settings = ("data=mine", "budget=smoke", "tracking=none")
+    assert run(own_data, "python", "-m", "lookalike", "prepare", *settings).returncode == 0
+    done = run(own_data, "python", "-m", "lookalike", "features", f"data.features={features}", *settings)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_table_takes_one_yaml(own_data: Path, run: Callable[..., Any]) -> None:

@@ -584,7 +584,7 @@ def test_a_winner_goes_into_its_file_and_the_pipeline_trains_the_same_weights(
     before = path.read_text()
 
     assert "unknown sweep 'nothing': there are" in promote("nothing").stderr
-    assert "has no winner: 1 configurations are within error of the best" in promote("winner").stderr
+    assert "has no winner: within error of the best: 1 configuration(s)" in promote("winner").stderr
     assert "trial=" in promote("winner", "trial=zz").stderr
     path.write_text(before + "\n# A note.\n")
     assert "conf/model/vae.yaml has changes that are not committed" in promote("winner", f"trial={trial}").stderr

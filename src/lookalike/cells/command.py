@@ -13,7 +13,7 @@ from lookalike.cells.launch import LAUNCHERS, Launcher, workers_here
 from lookalike.cells.pipeline import CELL_STAGES, Pipeline, opened
 from lookalike.cells.records import Folder, Job, content_digest
 from lookalike.cells.watch import PLAIN, Watch, record
-from lookalike.workspace.configuration import CONF, ROOT, choices
+from lookalike.workspace.configuration import CONF, ROOT, choices, compose
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.interrupts import INTERRUPTED, raise_from_now_on
 from lookalike.workspace.pipeline import read_listed
@@ -81,6 +81,8 @@ def check_listed(data: str | None, console: Console) -> None:
         return
     if data not in choices("data"):
         raise UserError(f"unknown data set '{data}': choose one of {', '.join(choices('data'))}")
+    if (name := compose([f"data={data}"]).data.name) != data:
+        raise UserError(f"conf/data/{data}.yaml: its name is '{name}'; write `name: {data}`, the name of the file")
     add_data(data)
     console.print(f"conf/pipeline.yaml: added {data} to its data sets", **PLAIN)
 

@@ -1,21 +1,56 @@
 """Make and freeze the feature extractor of a data set: `lookalike features data=mnist`."""
 
-from lookalike.domain.prepared import Prepared
+from inspect import signature
+
+from lookalike.domain.prepared import Prepared, Split
 from lookalike.features.extractor import VALUES, save_identity
+from lookalike.workspace.arguments import Section, target
 from lookalike.workspace.command_line import show
 from lookalike.workspace.configuration import Config
 from lookalike.workspace.cost import Cost
 from lookalike.workspace.devices import place
+from lookalike.workspace.errors import UserError
 from lookalike.workspace.outputs import writing
 from lookalike.workspace.places import Cell
 from lookalike.workspace.processes import spread
 
+SMALLER = "{_target_: lookalike.features.self_supervised.make, batch_size: 32, features: 16}"
+"""An extractor for a small set of images, as a user would write it in YAML."""
+
 
 def features(config: Config) -> None:
     """Write the extractor of one data set and the features of its splits."""
-    domain = Prepared(Cell(config).prepared).domain
-    has_extractor = config.data.features is not None or domain.default_features is not None
-    spread(make_and_write, config, alone=not has_extractor)
+    prepared = Prepared(Cell(config).prepared)
+    section = config.data.features or prepared.domain.default_features
+    if section is not None:
+        check_enough(section, prepared)
+    spread(make_and_write, config, alone=section is None)
+
+
+def check_enough(section: Section, prepared: Prepared) -> None:
+    """Check that the splits are large enough for a trained extractor and for a Fréchet distance in its features.
+
+    Raises:
+        UserError: the training set is smaller than a batch, or another split is no larger than the number of features.
+    """
+    parameters = signature(target(section, package="lookalike.features")).parameters
+    chosen = {name: parameter.default for name, parameter in parameters.items()} | section | section.get("model", {})
+    remedy = (
+        "add data, hold out another share (data.reader.validation, data.reader.test), "
+        f"or set data.features to a smaller extractor: {SMALLER}"
+    )
+    name, batch_size, features = prepared.domain.name, chosen.get("batch_size"), chosen.get("features")
+    if isinstance(batch_size, int) and batch_size > (count := len(prepared.grid("train"))):
+        raise UserError(
+            f"{name}: the extractor trains on batches of {batch_size} images, the training set holds {count}: {remedy}"
+        )
+    splits: tuple[Split, ...] = ("validation", "test")
+    for split in splits:
+        if isinstance(features, int) and features >= (count := len(prepared.grid(split))):
+            raise UserError(
+                f"{name}: a Fréchet distance in {features} features needs more than {features} images, "
+                f"the {split} split holds {count}: {remedy}"
+            )
 
 
 def make_and_write(config: Config) -> None:

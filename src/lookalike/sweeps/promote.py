@@ -23,6 +23,8 @@ from lookalike.workspace.places import Cell
 
 MULTIRUN = ROOT / "multirun"
 
+USAGE = "usage: lookalike promote SWEEP [trial=FINGERPRINT]"
+
 
 def main() -> None:
     """Run the command line; exit with 0, or 1 for an error."""
@@ -41,8 +43,11 @@ def promote(arguments: list[str]) -> None:
         UserError: the sweep does not exist or has no winner, or its trials had another configuration or other data
             than there are now. Nothing is written then.
     """
+    if {"-h", "--help"} & set(arguments):
+        print(f"{USAGE}. There are {known_sweeps()}")
+        return
     if len(arguments) not in (1, 2) or "=" in arguments[0] or arguments[0].startswith("-"):
-        raise UserError(f"usage: lookalike promote SWEEP [trial=FINGERPRINT]. There are {known_sweeps()}")
+        raise UserError(f"{USAGE}. There are {known_sweeps()}")
     sweep = find(arguments[0])
     about, fingerprint = sweep.read(), choose(sweep, arguments[1:])
     trial = sweep.trial(fingerprint)
@@ -118,7 +123,7 @@ def choose(sweep: Sweep, arguments: list[str]) -> str:
     ((_, verdict),) = verdicts.items()
     if verdict["winner"] is None:
         raise UserError(
-            f"{sweep.name} has no winner: {len(verdict['within_error'])} configurations are within error of the best. "
+            f"{sweep.name} has no winner: within error of the best: {len(verdict['within_error'])} configuration(s). "
             f"Run it with more seeds, or promote the best one anyway: trial={verdict['trials'][0][:8]}"
         )
     seed = int(yaml.safe_load((CONF / "config.yaml").read_text())["seed"])

@@ -656,7 +656,7 @@ def test_a_folder_of_pictures_takes_one_yaml(own_data: Path, run: Callable[..., 
         ("null", "mine: the extractor trains on batches of 128 images, the training set holds 40: add data, "),
         (
             "{_target_: lookalike.features.self_supervised.make, batch_size: 40, features: 20}",
-            "mine: a Fréchet distance in 20 features needs more than 20 images, the validation split holds 20: add data, ",
+            "mine: a Fréchet distance in 20 features needs more than 20 images, the validation split holds 20: ",
         ),
     ],
 )

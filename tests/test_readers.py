@@ -674,7 +674,7 @@ def test_too_few_pictures_are_refused_before_anything_is_trained(
 def test_a_table_takes_one_yaml(own_data: Path, run: Callable[..., Any]) -> None:
     done = run(own_data, "python", "-m", "lookalike", "prepare", "data=weather", "tracking=none")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "there was nothing to check it against" in done.stdout
+    assert "weather: there is no checksum or count to check it" in done.stdout
     prepared = Prepared(own_data / "artifacts" / "weather" / "prepared")
     assert prepared.domain.shape == (3,)
     assert [v.step for v in prepared.domain.ordered] == [0.1, 1.0, 0.01]

@@ -28,7 +28,9 @@ def prepare(config: Config) -> None:
             prepared.domain.save_picture(shown, pictures / "summary.png", title=f"{config.data.name}: training data")
         cost.save(pictures)
     checked = ", ".join(summary["expected"])
-    print(f"{summary['name']}: {f'as expected ({checked})' if checked else 'there was nothing to check it against'}")
+    print(
+        f"{summary['name']}: {f'as expected ({checked})' if checked else 'there is no checksum or count to check it'}"
+    )
     for split, found in summary["splits"].items():
         print(
             f"  {split}: {found['count']} observations, {found['minimum']:g} to {found['maximum']:g}, "

@@ -182,15 +182,15 @@ def test_a_setting_of_a_section_that_a_family_has_not_is_refused(work: Path, ref
 def test_samples_of_another_model_are_not_scored(
     work: Path, refused: Callable[..., str], call_stage: Callable[..., Any], places: Callable[[Path], list[str]]
 ) -> None:
-    told = ("data=heights", "model=vae", "data.batch_size=64")
-    done = call_stage("train", *told, "budget=smoke", "tracking=none", *places(work))
+    settings = ("data=heights", "model=vae", "data.batch_size=64")
+    done = call_stage("train", *settings, "budget=smoke", "tracking=none", *places(work))
     assert done.returncode == 0, done.stderr
-    line = refused(work, "evaluate", *told)
+    line = refused(work, "evaluate", *settings)
     assert "samples of another model" in line
     assert line.endswith("Run `lookalike sample data=heights model=vae` again")
     folder = work / "artifacts" / "heights" / "vae" / "0" / "sample"
     shutil.rmtree(folder)
-    line = refused(work, "evaluate", *told)
+    line = refused(work, "evaluate", *settings)
     remedy = "run `lookalike sample data=heights model=vae` first"
     assert line == f"error: no samples in {folder / 'samples.npz'}: {remedy}"
 

@@ -448,7 +448,7 @@ def test_a_grid_too_large_to_sum_over_is_refused(raws: dict[str, InMemory], make
     assert truth.whole_grid(make_domain(2, levels=3)).tolist() == [[i, j] for i in range(3) for j in range(3)]
 
 
-# What a cell of one is told of the truth
+# What a cell of a known density knows of the truth
 
 FLOORS = {"hills": 0.0, "ring": 0.917, "checkerboard": math.log(2), "bars": 28.49}
 """What a model of independent dimensions is away, in nats."""
@@ -484,16 +484,16 @@ def test_a_score_by_a_solver_tells_what_half_of_its_steps_would_change(
     settings = {"solver": "rk4", "steps": 12, "tolerance": None, "probes": 0, "dequantizations": 1}
     few = LikelihoodPoints(most=60, least=60, flops=1.0, others=20)
     entries, details = likelihoods(model, prepared, split="test", settings=settings, points=few, batch_size=50)
-    told = entries["bits_per_dim"].pop("coarser")
-    assert (told["settings"], told["points"]) == (settings | {"steps": 6}, 60)
-    again, rough = likelihoods(model, prepared, split="test", settings=told["settings"], points=few, batch_size=50)
-    assert told["change"] == pytest.approx(again["bits_per_dim"]["value"] - entries["bits_per_dim"]["value"], abs=1e-9)
+    fewer = entries["bits_per_dim"].pop("coarser")
+    assert (fewer["settings"], fewer["points"]) == (settings | {"steps": 6}, 60)
+    again, rough = likelihoods(model, prepared, split="test", settings=fewer["settings"], points=few, batch_size=50)
+    assert fewer["change"] == pytest.approx(again["bits_per_dim"]["value"] - entries["bits_per_dim"]["value"], abs=1e-9)
     change = details["log_likelihood_test"] - rough["log_likelihood_test"]
-    assert told["standard_error"] == pytest.approx(change.std(ddof=1) / 60**0.5 / math.log(4), rel=1e-6)
+    assert fewer["standard_error"] == pytest.approx(change.std(ddof=1) / 60**0.5 / math.log(4), rel=1e-6)
     # A method of fourth order: half of the steps are off by 16 times as much.
     finest, _ = likelihoods(model, prepared, split="test", settings=settings | {"steps": 48}, points=few, batch_size=50)
     left = finest["bits_per_dim"]["value"] - entries["bits_per_dim"]["value"]
-    assert abs(left) < 0.2 * abs(told["change"])
+    assert abs(left) < 0.2 * abs(fewer["change"])
     assert model.coarser(settings | {"solver": "dopri5", "steps": None, "tolerance": 1e-4})["tolerance"] == 1e-3
 
 

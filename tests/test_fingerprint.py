@@ -101,7 +101,7 @@ def test_training_is_independent_of_metrics_sampling_and_reports() -> None:
     assert not {name for name in found if name.startswith(tuple(f"src/lookalike/{room}/" for room in rooms))}
 
 
-# What DVC is told
+# What dvc.yaml lists
 
 
 def code_deps(stage: Any) -> set[str]:

@@ -653,7 +653,7 @@ def test_a_folder_of_pictures_takes_one_yaml(own_data: Path, run: Callable[..., 
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        ("null", "mine: the extractor trains on batches of 128 images, the training set holds 40: add data, "),
+        ("null", "mine: data.features.batch_size=128: an extractor trains on batches of 128 images, the training set"),
         (
             "{_target_: lookalike.features.self_supervised.make, batch_size: 40, features: 20}",
             "mine: a Fréchet distance in 20 features needs more than 20 images, the validation split holds 20: ",

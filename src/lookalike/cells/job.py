@@ -142,6 +142,6 @@ def printing_to(log: Path) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """Return the message of an error in one line."""
     text = next(iter(str(error).splitlines()), "")
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

@@ -24,7 +24,7 @@ CELL_STAGES = ("train", "sample", "evaluate")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What there is to do.
+    """The work of one round.
 
     Attributes:
         ready: jobs that can run now.

@@ -67,7 +67,7 @@ class Done:
 
 @dataclasses.dataclass(kw_only=True)
 class State:
-    """What a job says of itself while it runs and when it has ended."""
+    """The state of a job, which it writes to a file while it runs and when it has ended."""
 
     name: str
     round: str

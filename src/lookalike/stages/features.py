@@ -42,7 +42,8 @@ def check_enough(section: Section, prepared: Prepared) -> None:
     name, batch_size, features = prepared.domain.name, chosen.get("batch_size"), chosen.get("features")
     if isinstance(batch_size, int) and batch_size > (count := len(prepared.grid("train"))):
         raise UserError(
-            f"{name}: the extractor trains on batches of {batch_size} images, the training set holds {count}: {remedy}"
+            f"{name}: data.features.batch_size={batch_size}: an extractor trains on batches of {batch_size} images, "
+            f"the training set holds {count}: {remedy}"
         )
     splits: tuple[Split, ...] = ("validation", "test")
     for split in splits:

@@ -354,7 +354,10 @@ def test_an_error_under_torchrun_is_said_once(prepared: Path, tmp_path: Path) ->
     assert err.count("error: trainer.devices=2: a batch of 33 cannot be divided") == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGUSR1, signal.SIGKILL))],
+)
 def test_a_stage_in_two_processes_that_is_stopped_leaves_nothing_running(
     number: signal.Signals, tmp_path: Path, prepared: Path, contents: Callable[[Path], dict[str, str]]
 ) -> None:

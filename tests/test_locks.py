@@ -35,12 +35,16 @@ with writing(Path(sys.argv[1])) as folder:
 
 
 @pytest.fixture
-def without_flock(tmp_path: Path, environment: Callable[[Path], dict[str, str]], checkout: Path) -> dict[str, str]:
-    """The variables under which processes find no `flock`."""
+def without_flock(tmp_path: Path, environment: Callable[[Path], dict[str, str]]) -> Callable[[Path], dict[str, str]]:
+    """`without_flock(checkout)`: the variables under which processes of a checkout find no `flock`."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(NO_FLOCK)
-    own = environment(checkout)
-    return own | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), own["PYTHONPATH"]])}
+
+    def make(checkout: Path) -> dict[str, str]:
+        own = environment(checkout)
+        return own | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), own["PYTHONPATH"]])}
+
+    return make
 
 
 def hold(folder: Path, env: dict[str, str]) -> "subprocess.Popen[str]":
@@ -66,12 +70,12 @@ def test_a_refusal_names_the_process_that_writes_to_the_place(tmp_path: Path) ->
 
 
 def test_without_flock_a_file_is_the_lock_of_a_folder(
-    tmp_path: Path, checkout: Path, without_flock: dict[str, str], run: Callable[..., Any]
+    tmp_path: Path, checkout: Path, without_flock: Callable[[Path], dict[str, str]], run: Callable[..., Any]
 ) -> None:
-    place = tmp_path / "artifacts" / "heights" / "prepared"
+    env, place = without_flock(checkout), tmp_path / "artifacts" / "heights" / "prepared"
     command = (sys.executable, "-m", "lookalike", "prepare", "data=heights", f"paths.artifacts={place.parents[1]}")
-    with hold(place, without_flock) as process:
-        refused = run(checkout, *command, env=without_flock, fresh=True)
+    with hold(place, env) as process:
+        refused = run(checkout, *command, env=env, fresh=True)
         lock = place.parent / ".prepared-draft-lock"
         assert refused.returncode == 1
         assert refused.stderr == (
@@ -80,14 +84,16 @@ def test_without_flock_a_file_is_the_lock_of_a_folder(
         )
         process.kill()
     assert lock.exists()
-    done = run(checkout, *command, env=without_flock, fresh=True)
+    done = run(checkout, *command, env=env, fresh=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(os.listdir(place.parent)) == ["prepared", "summary"]
 
 
 @pytest.mark.slow
-def test_sweeps_run_without_flock(home: Path, without_flock: dict[str, str], sweep: Callable[..., Any]) -> None:
+def test_sweeps_run_without_flock(
+    home: Path, without_flock: Callable[[Path], dict[str, str]], sweep: Callable[..., Any]
+) -> None:
     sweep("model=mixture", "seed=0,1", "sweep.name=unlocked", "tracking=none", "hydra/launcher=joblib",
-          "hydra.launcher.n_jobs=2", env=without_flock, fresh=True)  # fmt: skip
+          "hydra.launcher.n_jobs=2", env=without_flock(home), fresh=True)  # fmt: skip
     states = [json.loads(path.read_text()) for path in (home / "multirun" / "unlocked" / "trials").glob("*.json")]
     assert [state["state"] for state in states] == ["finished"] * 2

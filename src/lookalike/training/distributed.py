@@ -52,17 +52,15 @@ def for_lightning(trainer: Trainer) -> dict[str, Any]:
     process in a job of several tasks, and on SIGUSR1 writes a checkpoint of its own in the middle of a step.
     """
     device = device_of(trainer)
-    accelerator = "gpu" if device.type == "cuda" else "cpu"
+    places: dict[str, Any] = {"accelerator": "gpu" if device.type == "cuda" else "cpu", "plugins": [WholeFiles()]}
     if ranks_of(trainer) == 1:
-        devices: Any = [device.index] if device.type == "cuda" else 1
-        return {"accelerator": accelerator, "devices": devices, "plugins": [LightningEnvironment(), WholeFiles()]}
-    return {
-        "accelerator": accelerator,
+        places["plugins"].append(LightningEnvironment())
+        return places | {"devices": [device.index] if device.type == "cuda" else 1}
+    return places | {
         "devices": trainer.devices,
         "num_nodes": trainer.nodes,
         # No family changes a buffer in a step, so buffers need no broadcast.
         "strategy": DDPStrategy(cluster_environment=TorchElasticEnvironment(), broadcast_buffers=False),
-        "plugins": [WholeFiles()],
         "use_distributed_sampler": False,  # `Batches` divides the batches.
     }
 

@@ -7,8 +7,6 @@ import threading
 import time
 from typing import Any
 
-import psutil
-
 INTERRUPTED = 130
 """Exit code of a command that was interrupted."""
 
@@ -70,6 +68,8 @@ def lineage() -> list[int]:
 
     A shell between DVC and a stage may outlive DVC.
     """
+    import psutil  # Not before the handlers are in place.
+
     found, process = [], psutil.Process().parent()
     while process is not None:
         found.append(process.pid)

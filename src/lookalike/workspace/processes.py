@@ -23,6 +23,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lookalike.workspace import interrupts
 from lookalike.workspace.configuration import Config, Trainer
 from lookalike.workspace.devices import Place, device_of, place, take_place
 from lookalike.workspace.errors import UserError
@@ -163,9 +164,11 @@ def cause(rank: int, exit_code: int, failures: Any, trainer: Trainer) -> BaseExc
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
     """Silence torch's launcher, whose errors are raised, and restore the signal handlers that it replaces."""
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    numbers = {*DEFAULTS, signal.SIGQUIT}
     handlers, level = {number: signal.getsignal(number) for number in numbers}, logging.root.manager.disable
     logging.disable()
+    if handlers[signal.SIGUSR1] is interrupts.leave:  # The launcher ends its processes on the other signals alone.
+        signal.signal(signal.SIGUSR1, lambda *_: signal.raise_signal(signal.SIGTERM))
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from lookalike.cells.watch import PLAIN, Watch, record
 from lookalike.workspace.configuration import CONF, ROOT, choices, compose
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.interrupts import INTERRUPTED, raise_from_now_on
-from lookalike.workspace.locks import file_lock
+from lookalike.workspace.locks import file_lock, holder_of
 from lookalike.workspace.pipeline import read_listed
 
 ATTEMPTS = 3
@@ -72,7 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
         with file_lock(folder.lock, timeout=0):
             return Rounds(folder=folder, launcher=launcher, data=data, console=console).run()
     except Timeout:
-        raise UserError("another `lookalike cells` is at work in this checkout; wait until it has ended") from None
+        raise UserError(
+            f"another `lookalike cells`{holder_of(folder.lock)} is at work in this checkout; wait until it has ended"
+        ) from None
 
 
 def check_listed(data: str | None, console: Console) -> None:

@@ -19,7 +19,7 @@ from filelock import Timeout
 
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.files import read_json
-from lookalike.workspace.locks import file_lock
+from lookalike.workspace.locks import file_lock, holder_of
 
 Record = dict[str, Any]
 
@@ -135,7 +135,8 @@ class Sweep:
             lock.acquire()
         except Timeout:
             raise UserError(
-                f"the sweep {self.name} is running in another process: wait for it, or choose another sweep.name"
+                f"the sweep {self.name} is running in another process{holder_of(self.folder / 'lock')}: wait for it, "
+                f"or choose another sweep.name"
             ) from None
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror}") from None

@@ -60,10 +60,10 @@ def flock(folder: Path) -> int:
     return descriptor
 
 
-def holder_of(folder: Path) -> str:
-    """Return ` (pid N)`, for the process that has locked a folder; an empty string where the system does not say."""
+def holder_of(path: Path) -> str:
+    """Return ` (pid N)` for the process that has locked a folder or file; an empty string if the system says nothing."""
     try:
-        locks, inode = Path("/proc/locks").read_text().splitlines(), folder.stat().st_ino
+        locks, inode = Path("/proc/locks").read_text().splitlines(), path.stat().st_ino
     except OSError:
         return ""
     found = [line.split() for line in locks if f":{inode} " in line and " FLOCK " in line and "->" not in line]

@@ -61,7 +61,7 @@ def flock(folder: Path) -> int:
 
 
 def holder_of(path: Path) -> str:
-    """Return ` (pid N)` for the process that has locked a folder or file; an empty string if the system says nothing."""
+    """Return ` (pid N)` for the process that has locked a folder or a file; an empty string if nobody says so."""
     try:
         locks, inode = Path("/proc/locks").read_text().splitlines(), path.stat().st_ino
     except OSError:

@@ -35,7 +35,7 @@ def on_small_disk(place: Path, kilobytes: int, *command: str) -> subprocess.Comp
     done = subprocess.run(
         ["unshare", *user, "--mount", "sh", "-c", script], env=environment, capture_output=True, text=True, check=False
     )
-    if done.returncode == 99 or shutil.which("mount") is None:
+    if done.returncode == 99 or done.stderr.startswith("unshare:"):
         pytest.skip(f"no disk can be mounted here: {done.stderr}")
     return done
 

@@ -309,7 +309,7 @@ def read_arrays(path: Path, names: tuple[str, ...] = ()) -> dict[str, NDArray[An
 
 def read_curves(path: Path) -> dict[str, Curve]:
     """Return the curve `loss`, or every curve of a family with several objectives; none where nothing was trained."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     names = [name for name in (rows[0] if rows else ()) if name != "step"]
     try:

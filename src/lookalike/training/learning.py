@@ -180,7 +180,7 @@ def masked(module: nn.Module) -> int:
 
 def write_curve(rows: list[dict[str, float]], path: Path) -> None:
     """Write one line per measurement; a header alone where nothing was trained."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["step", "loss"])
         writer.writeheader()
         writer.writerows({k: v if k == "step" else f"{v:.6g}" for k, v in row.items()} for row in rows)

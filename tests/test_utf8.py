@@ -157,6 +157,7 @@ def test_a_pipeline_a_sweep_and_the_report_are_utf8_under_any_locale(
     checkout = tmp_path / "checkout"
     shutil.copytree(home, checkout, symlinks=True)
     run_under(locale, checkout, "-m", "lookalike", "cells")
+    run_under(locale, checkout, "pipelines/compare.py")
     sweep = ("sweep", "-m", "data=sizes", "model.components=2,3", "budget=smoke")
     assert "trials: 2 finished" in run_under(locale, checkout, "-m", "lookalike", *sweep)
     assert "±" in run_under(locale, checkout, "-m", "lookalike", "report")

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
+from lookalike.domain.prepared import MIN_POINTS
 from lookalike.features.extractor import Extractor
 from lookalike.metrics import Score, ScoredTest
 from lookalike.metrics.inputs import TooFewPointsError
@@ -16,9 +17,6 @@ Entry = dict[str, Any]
 T = TypeVar("T")
 
 Arrays = dict[str, NDArray[Any]]
-
-MIN_POINTS = 20
-"""Number of samples and of test points that all metrics together need."""
 
 OF_MEAN = "samples, mean over them"
 """What the error of a mean over samples is the error of."""

@@ -120,7 +120,7 @@ def train_at_price(model: Family, prepared: Prepared, config: Config, *, scratch
         arrays, validation = (*arrays, prepared.labels("train")), (*validation, prepared.labels("validation"))
     batch_size, domain = config.data.batch_size, prepared.domain
     if batch_size > (count := len(arrays[0])):
-        raise UserError(f"data.batch_size={batch_size}: the training set holds {count} observations")
+        raise UserError(f"data.batch_size={batch_size}: the training set holds {count}; choose at most that")
     model.start(*(torch.from_numpy(array).to(device_of(config.trainer)) for array in arrays))
     from lookalike.training.loop import train
 

@@ -120,6 +120,37 @@ def test_a_reader_s_setting_out_of_type_or_range_is_named(
     assert "data.reader" in line
 
 
+@pytest.mark.parametrize(
+    ("setting", "split", "count"),
+    [("data.reader.test=0.01", "test", 9), ("data.reader.validation=0.02", "validation", 19)],
+)
+def test_a_split_too_small_to_score_samples_against_is_refused_before_anything_is_trained(
+    setting: str, split: str, count: int, work: Path, refused: Callable[..., str]
+) -> None:
+    line = refused(work, "prepare", "data=heights", setting)
+    said = f"{setting}: the {split} split of heights has {count} observations, and scoring needs at least 20"
+    assert line == f"error: {said}; hold out more, or add data"
+
+
+def test_samples_too_few_to_be_scored_are_not_drawn(work: Path, refused: Callable[..., str]) -> None:
+    line = refused(work, "sample", "data=heights", "model=vae", "budget.samples=19")
+    assert line == "error: budget.samples=19: scoring needs at least 20"
+
+
+def test_a_table_is_described_column_by_column(
+    tmp_path: Path, call_stage: Callable[..., Any], places: Callable[[Path], list[str]]
+) -> None:
+    done = call_stage("prepare", "data=gaussian", "data.reader.train=50", *places(tmp_path))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[1] == "  train: 50 observations"
+    values = np.load(tmp_path / "artifacts" / "gaussian" / "prepared" / "train.npy") * 0.03125 - 7.984375
+    column = values[:, 1]
+    moments = f"mean {round(column.mean(), 4):g} ± {round(column.std(), 4):g}"
+    assert lines[3] == f"    column 1 (unit), {column.min():g} to {column.max():g}, {moments}"
+    assert lines[8:] == ["    and 26 more columns", "  validation: 5000 observations", "  test: 10000 observations"]
+
+
 # Settings that only meet the data when a stage runs
 
 
@@ -172,11 +203,6 @@ def test_a_solver_s_setting_that_it_does_not_take_is_named_with_its_section(
     line = refused(work, "train", "data=heights", "model=flow_matching", "likelihood.solver=dopri5")
     assert line.startswith("error: likelihood: solver=dopri5, steps=")
     assert "it takes a tolerance and no steps" in line
-
-
-def test_a_setting_of_a_section_that_a_family_has_not_is_refused(work: Path, refused: Callable[..., str]) -> None:
-    line = refused(work, "train", "data=heights", "model=uniform", "optimizer.lr=1e-3")
-    assert line == "error: unknown key 'optimizer.lr': 'optimizer' is null here, and has no keys"
 
 
 def test_samples_of_another_model_are_not_scored(

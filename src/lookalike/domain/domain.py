@@ -104,6 +104,10 @@ class Domain(ABC):
         """
         return self
 
+    def title_of(self, d: int) -> str:
+        """Return what variable d is called; empty where all places share one variable."""
+        return ""
+
     def check_array(self, values: Array) -> None:
         """Raise a UserError unless values have the shape and the type of this domain."""
         if values.ndim != len(self.shape) + 1 or values.shape[1:] != self.shape:

@@ -14,6 +14,9 @@ from lookalike.workspace.files import read_json
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
+MIN_POINTS = 20
+"""Smallest number of samples, and of points of the splits that they are compared with."""
+
 
 class Prepared:
     """The prepared arrays of one data set, memory-mapped.

@@ -92,7 +92,8 @@ class SplitWriter:
         grid, labels = folder / f"{split}.npy", folder / f"{split}_labels.npy"
         self.grid = GrowingArray(grid, dtype=domain.grid_dtype, shape=domain.shape)
         self.labels = GrowingArray(labels, dtype=label_type, shape=())
-        self.minimum, self.maximum, self.total, self.squares = math.inf, -math.inf, 0.0, 0.0
+        self.low, self.high = np.array(math.inf), np.array(-math.inf)
+        self.totals, self.squares = (np.zeros(len(domain.variables)) for _ in range(2))
         self.classes: NDArray[np.int64] = np.zeros(len(domain.labels), dtype=np.int64)
 
     def append(self, chunk: Chunk) -> Array:
@@ -105,9 +106,10 @@ class SplitWriter:
         check_labels(self.domain, chunk.labels, count=len(values), split=self.split)
         self.grid.append(grid)
         self.labels.append(chunk.labels)
-        self.minimum, self.maximum = min(self.minimum, values.min()), max(self.maximum, values.max())
-        self.total += float(values.sum(dtype=np.float64))
-        self.squares += float(np.square(values, dtype=np.float64).sum())
+        columns = values.reshape(-1, len(self.totals))
+        self.low, self.high = np.minimum(self.low, columns.min(axis=0)), np.maximum(self.high, columns.max(axis=0))
+        self.totals += columns.sum(axis=0, dtype=np.float64)
+        self.squares += np.square(columns, dtype=np.float64).sum(axis=0)
         self.classes += np.bincount(chunk.labels.astype(np.int64), minlength=len(self.classes))
         return grid
 
@@ -117,26 +119,36 @@ class SplitWriter:
         self.labels.close()
 
     def summary(self) -> dict[str, Any]:
-        """Return count, range, moments and class balance of what was written."""
+        """Return count, range, moments and class balance of what was written; with several columns, those of each."""
         if self.grid.count < MIN_COUNT:
             raise UserError(
                 f"{self.domain.name}: the {self.split} split has {self.grid.count} observations, and each split needs "
                 f"{MIN_COUNT}"
             )
-        numbers = self.grid.count * self.domain.dimensions
-        mean = self.total / numbers
+        moments = list(zip(self.low, self.high, self.totals, self.squares, strict=True))
+        each, numbers = len(moments), self.grid.count * self.domain.dimensions
+        whole = self.low.min(), self.high.max(), self.totals.sum(), self.squares.sum()
         return {
             "count": self.grid.count,
-            "minimum": float(self.minimum),
-            "maximum": float(self.maximum),
-            "mean": round(mean, 4),
-            "standard_deviation": round(math.sqrt(max(self.squares / numbers - mean**2, 0.0)), 4),
+            **spread_of(*whole, count=numbers),
             "classes": {name: int(count) for name, count in zip(self.domain.labels, self.classes, strict=True)},
+            **({"columns": [spread_of(*column, count=numbers // each) for column in moments]} if each > 1 else {}),
         }
 
     def digest(self) -> str:
         """Return what identifies the content of this split."""
         return f"{self.split} {self.grid.digest()} {self.labels.digest()}\n"
+
+
+def spread_of(low: float, high: float, total: float, squares: float, *, count: int) -> dict[str, float]:
+    """Return range, mean and standard deviation of numbers from their sum and the sum of their squares."""
+    mean = float(total) / count
+    return {
+        "minimum": float(low),
+        "maximum": float(high),
+        "mean": round(mean, 4),
+        "standard_deviation": round(math.sqrt(max(float(squares) / count - mean**2, 0.0)), 4),
+    }
 
 
 def check_labels(domain: Domain, labels: Array, *, count: int, split: Split) -> None:
@@ -158,11 +170,14 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
     `{split}_labels.npy` class numbers `[N]`, of which there are none without classes.
 
     Raises:
-        UserError: a value is not on the grid, a label numbers no class, or a split has fewer than two observations.
+        UserError: a value is not on the grid, a label numbers no class or has no name in UTF-8, or a split has fewer
+            than two observations.
     """
     domain = source.domain
     if len(domain.labels) >= 2**15:
         raise UserError(f"{domain.name}: {len(domain.labels)} classes, of which there may be {2**15 - 1}")
+    if bad := [label for label in domain.labels if label.encode(errors="replace") != label.encode(errors="ignore")]:
+        raise UserError(f"{domain.name}: the name of the class {bad[0]!r} is not UTF-8; rename it")
     sums = Sums(domain)
     with contextlib.ExitStack() as stack:
         writers = {

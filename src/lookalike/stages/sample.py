@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.domain.prepared import Prepared
+from lookalike.domain.prepared import MIN_POINTS, Prepared
 from lookalike.tracking import views
 from lookalike.workspace.command_line import show
 from lookalike.workspace.configuration import Config
 from lookalike.workspace.cost import Cost
 from lookalike.workspace.devices import place
+from lookalike.workspace.errors import UserError
 from lookalike.workspace.files import write_json
 from lookalike.workspace.outputs import writing
 from lookalike.workspace.places import Cell
@@ -23,6 +24,8 @@ from lookalike.workspace.processes import spread
 def sample(config: Config) -> None:
     """Draw `budget.samples` samples from the model of one cell and write them."""
     Prepared(Cell(config).prepared)
+    if config.label is None and config.budget.samples < MIN_POINTS:
+        raise UserError(f"budget.samples={config.budget.samples}: scoring needs at least {MIN_POINTS}")
     spread(draw_and_write, config, context=views.carried())
 
 

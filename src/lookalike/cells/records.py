@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lookalike.workspace.configuration import ROOT
+from lookalike.workspace.litter import files_below
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 
@@ -147,11 +148,9 @@ def write(path: Path, content: Any) -> None:
 
 
 def files_of(paths: Iterable[str]) -> Iterator[Path]:
-    """All files of the given files and folders of the checkout, without Python's caches."""
-    for name in sorted(paths):
-        path = ROOT / name
-        found = sorted(path.rglob("*")) if path.is_dir() else [path]
-        yield from (file for file in found if file.is_file() and "__pycache__" not in file.parts)
+    """Yield all files of the given files and folders of the checkout, without litter."""
+    for path in (ROOT / name for name in sorted(paths)):
+        yield from files_below(path) if path.is_dir() else filter(Path.is_file, [path])
 
 
 def content_digest(paths: Iterable[str]) -> str:

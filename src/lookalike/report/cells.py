@@ -115,29 +115,56 @@ class Table:
         return any("seeds" in entry for row in self.families for entry in row.metrics.values())
 
 
-def read_tables(artifacts: Path, listed: Listed) -> tuple[list[Table], list[str]]:
-    """Read the listed cells that exist, and name those of which nothing exists yet.
+class IncompleteError(UserError):
+    """Something that a stage writes is missing."""
+
+
+def read_tables(artifacts: Path, listed: Listed) -> tuple[list[Table], dict[str, str]]:
+    """Read the listed cells that are complete.
+
+    Returns:
+        A table for each data set, and the names of the cells and data sets that are left out, each with what it lacks
+        and the command that makes it; with an empty text if it has not begun.
 
     Raises:
-        UserError: no cell exists, or one exists only in part; the message names the command that makes the rest.
+        UserError: no cell is complete, or a file is damaged.
     """
-    tables, skipped = [], []
+    tables: list[Table] = []
+    left_out: dict[str, str] = {}
     for data in listed.data:
         cells = [(model, seed) for model in listed.all_models for seed in listed.seeds_of(model)]
-        begun = [(model, seed) for model, seed in cells if is_begun(artifacts / data / model / str(seed))]
-        if not begun:
-            skipped.append(data)
+        lacks = {(model, seed): lack_of(artifacts / data / model / str(seed)) for model, seed in cells}
+        if all(lack == "" for lack in lacks.values()):
+            left_out[data] = ""
             continue
-        skipped += [f"{data}/{model}/{seed}" for model, seed in cells if (model, seed) not in begun]
-        models = dict.fromkeys(model for model, _ in begun)
-        tables.append(read_table(artifacts / data, {m: [s for model, s in begun if model == m] for m in models}))
+        left_out |= {f"{data}/{model}/{seed}": lack for (model, seed), lack in lacks.items() if lack is not None}
+        complete: dict[str, list[int]] = {}
+        for model, seed in cells:
+            if lacks[model, seed] is None:
+                complete.setdefault(model, []).append(seed)
+        try:
+            tables += [read_table(artifacts / data, complete)] if complete else []
+        except IncompleteError as error:
+            left_out[data] = str(error)
     if not tables:
+        first = next(filter(None, left_out.values()), "")
         raise UserError(
             f"nothing to compare in {artifacts}: `dvc repro` makes everything that conf/pipeline.yaml lists; a first "
             f"cell takes the stages {', '.join(STAGES)} and real, such as `lookalike train data={listed.data[0]} "
-            f"model={listed.all_models[0]}`"
+            f"model={listed.all_models[0]}`" + (f"; {first}" if first else "")
         )
-    return tables, skipped
+    return tables, left_out
+
+
+def lack_of(cell: Path) -> str | None:
+    """Return what a cell lacks, an empty text if it has not begun, None if it is complete."""
+    if not is_begun(cell):
+        return ""
+    try:
+        require_cell(cell)
+    except IncompleteError as error:
+        return str(error)
+    return None
 
 
 def is_begun(cell: Path) -> bool:
@@ -147,13 +174,13 @@ def is_begun(cell: Path) -> bool:
 
 def read_table(folder: Path, cells: dict[str, list[int]]) -> Table:
     """Read one data set, `artifacts/<data>`: the seeds of every model in `cells`."""
-    prepared = Prepared(folder / "prepared")
     features, real = folder / "features", folder / REAL
+    require(folder / "prepared", ("domain.json", "summary.json"), stage="prepare", choice=f"data={folder.name}")
     require(features, ("extractor/extractor.json", "cost.json"), stage="features", choice=f"data={folder.name}")
     require(real, REAL_FILES, stage="real", choice=f"data={folder.name}")
     scores, versions = read_scores(real / "metrics.json")
     return Table(
-        prepared=prepared,
+        prepared=Prepared(folder / "prepared"),
         extractor=read_json(features / "extractor" / "extractor.json", ("name", "digest")),
         costs={"features": read_json(features / "cost.json"), "real": read_json(real / "cost.json")},
         real=Row(
@@ -203,9 +230,14 @@ def read_family(folder: Path, *, seeds: list[int]) -> Row:
 
 def read_scored(cell: Path) -> tuple[dict[str, Any], dict[str, Entry], dict[str, str]]:
     """Return `model.json`, the scores and the versions of a complete cell."""
+    require_cell(cell)
+    return read_json(cell / "train" / "model.json", ("steps",)), *read_scores(cell / "evaluate" / "metrics.json")
+
+
+def require_cell(cell: Path) -> None:
+    """Raise an IncompleteError if a file of a cell is missing."""
     for stage, names in STAGES.items():
         require(cell / stage, names, stage=stage, choice=choice_of(cell))
-    return read_json(cell / "train" / "model.json", ("steps",)), *read_scores(cell / "evaluate" / "metrics.json")
 
 
 def choice_of(cell: Path) -> str:
@@ -265,10 +297,10 @@ def over_seeds(scores: dict[str, Entry], others: dict[int, dict[str, Entry]], *,
 
 
 def require(folder: Path, names: tuple[str, ...], *, stage: str, choice: str) -> None:
-    """Raise a UserError that names the first missing file of a stage and the commands that bring it."""
+    """Raise an IncompleteError that names the first missing file of a stage and the commands that bring it."""
     for name in names:
         if not (folder / name).is_file():
-            raise UserError(
+            raise IncompleteError(
                 f"{folder.parent} is not complete, because {folder / name} is missing: run `lookalike {stage} "
                 f"{choice}` (or `dvc pull`, if somebody has run and pushed it)"
             )

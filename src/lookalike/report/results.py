@@ -3,6 +3,7 @@
 Here is also `save`, which writes the files that `lookalike compare` leaves in `results/<run>/`.
 """
 
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -11,17 +12,31 @@ from rich.table import Table as Grid
 
 from lookalike.report import style
 from lookalike.report.cards import cards
-from lookalike.report.cells import Table
+from lookalike.report.cells import Entry, Table, lack_of, read_scores
 from lookalike.report.figures import sheets
 from lookalike.report.leaderboard import leaderboard, to_csv, to_markdown
 from lookalike.report.page import page
 from lookalike.report.shown import shown
-from lookalike.workspace.configuration import ROOT, Config
+from lookalike.workspace.configuration import CONF, ROOT, Config, choices
 from lookalike.workspace.errors import UserError
-from lookalike.workspace.files import write_json
+from lookalike.workspace.files import read_json, write_json
+from lookalike.workspace.litter import is_litter
+from lookalike.workspace.pipeline import Listed, read_listed
 
 NAMES = ("cards", "figures", "leaderboard.csv", "leaderboard.json", "leaderboard.md", "report.html")
 """The files and folders that `save` writes."""
+
+AGAIN = "Delete it and run `lookalike compare` again"
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Return the cards and figures in a results folder that `save` wrote, which begin with a data set, and litter."""
+    board = folder / "leaderboard.json"
+    known = read_json(board, remedy=AGAIN) if board.is_file() else {}
+    starts = tuple(f"{name}-" for name in {*choices("data"), *known})
+    below = [path for name in ("cards", "figures") for path in (folder / name).glob("*")]
+    litter = [path for path in (*folder.glob("*"), *below) if is_litter(Path(path.name))]
+    return litter + [path for path in below if path.name.startswith(starts)]
 
 
 def save(tables: list[Table], folder: Path) -> None:
@@ -53,12 +68,39 @@ def save_figures(table: Table, folder: Path) -> None:
 
 
 def report(config: Config) -> None:
-    """Run `lookalike report`: print the leaderboard and where the report is.
+    """Run `lookalike report`: print the leaderboard and where the report is, and whether scores have changed since.
 
     Raises:
         UserError: `compare` has not run.
     """
-    show(config.path("results"))
+    folder, artifacts = config.path("results"), config.path("artifacts")
+    show(folder)
+    # Another folder may hold a report on cells that are no longer there.
+    is_other = any(item.startswith("paths.results=") for item in sys.argv[1:])
+    if not is_other and (changed := changed_cells(folder, artifacts, read_listed(CONF / "pipeline.yaml"))):
+        print(f"older than the scores of {', '.join(changed)}: `lookalike compare` brings it up to date")
+
+
+def changed_cells(folder: Path, artifacts: Path, listed: Listed) -> list[str]:
+    """Return the listed cells whose scores are not those in the leaderboard of a results folder."""
+    board = read_json(folder / "leaderboard.json", remedy=AGAIN)
+    return [
+        f"{data}/{model}/{seed}"
+        for data in listed.data
+        for model in listed.all_models
+        for seed in listed.seeds_of(model)
+        if has_changed(artifacts / data / model / str(seed), board.get(data, {}).get(model, {}), listed.seeds_of(model))
+    ]
+
+
+def has_changed(cell: Path, row: dict[str, Entry], seeds: list[int]) -> bool:
+    """Return whether a cell is complete and not in a row of a leaderboard, or has other scores than the row."""
+    shown = {name: entry.get("seeds", {str(seeds[0]): entry["value"]}) for name, entry in row.items()}
+    if not any(cell.name in values for values in shown.values()):
+        return lack_of(cell) is None
+    scores = cell / "evaluate" / "metrics.json"
+    values = {name: entry["value"] for name, entry in (read_scores(scores)[0] if scores.is_file() else {}).items()}
+    return any(shown.get(name, {}).get(cell.name, value) != value for name, value in values.items())
 
 
 def show(folder: Path) -> None:

@@ -81,8 +81,7 @@ def check_listed(data: str | None, console: Console) -> None:
         return
     if data not in choices("data"):
         raise UserError(f"unknown data set '{data}': choose one of {', '.join(choices('data'))}")
-    if (name := compose([f"data={data}"]).data.name) != data:
-        raise UserError(f"conf/data/{data}.yaml: its name is '{name}'; write `name: {data}`, the name of the file")
+    compose([f"data={data}"])  # checks it
     add_data(data)
     console.print(f"conf/pipeline.yaml: added {data} to its data sets", **PLAIN)
 
@@ -153,6 +152,7 @@ class Rounds:
             pipeline=pipeline,
             folder=self.folder,
             jobs=jobs,
+            before=self.finished + len(self.failed),
             later=later,
             workers=min(self.launcher.workers, len(jobs)),
             console=self.console,

@@ -26,17 +26,26 @@ class Watch:
         pipeline: DVC's view of the checkout; only this thread uses it while jobs run.
         folder: where the jobs write their states.
         jobs: the jobs of the round.
+        before: how many jobs have ended in earlier rounds.
         later: how many jobs may follow in later rounds.
         workers: how many jobs run at once.
         console: where to print.
     """
 
     def __init__(
-        self, *, pipeline: Pipeline, folder: Folder, jobs: list[Job], later: int, workers: int, console: Console
+        self,
+        *,
+        pipeline: Pipeline,
+        folder: Folder,
+        jobs: list[Job],
+        before: int,
+        later: int,
+        workers: int,
+        console: Console,
     ) -> None:
         self.pipeline, self.folder, self.console = pipeline, folder, console
         self.jobs = {job.name: job for job in jobs}
-        self.later, self.workers = later, workers
+        self.before, self.later, self.workers = before, later, workers
         self.token = folder.round
         self.ended: dict[str, float] = {}
         """Seconds that the jobs took which have ended."""
@@ -66,10 +75,11 @@ class Watch:
                 while not is_last:
                     is_last = self.over.wait(POLL_SECONDS)
                     states = [state for state in self.folder.states() if state.round == self.token]
-                    for state in states:
-                        if state.status != "running" and state.name not in self.ended:
-                            self.end(state)
-                    self.show(live, [state for state in states if state.status == "running"])
+                    ended = [state for state in states if state.status != "running" and state.name not in self.ended]
+                    for state in ended:
+                        self.end(state)
+                    if not ended:  # recording takes seconds, after which these states are old
+                        self.show(live, [state for state in states if state.status == "running"])
         except BaseException as error:
             self.error = error
 
@@ -87,7 +97,17 @@ class Watch:
             said = state.done[-1].said.replace(f"{ROOT}/", "") if state.done else ""
             line = said.partition(": ")[2] or said
             line = f"{line}, {duration(self.ended[state.name])}"
-        self.console.print(f"{state.name}: {line} [{len(self.ended)} of {len(self.jobs)}]", **PLAIN)
+        self.console.print(f"{state.name}: {line} [{self.done} of {self.done + self.left}]", **PLAIN)
+
+    @property
+    def done(self) -> int:
+        """How many jobs of all rounds have ended."""
+        return self.before + len(self.ended)
+
+    @property
+    def left(self) -> int:
+        """How many jobs have not ended; those of later rounds may turn out to be up to date."""
+        return len(self.jobs) - len(self.ended) + self.later
 
     def show(self, live: Live, running: list[State]) -> None:
         """Show one line per running job and one about the rest; without a terminal, now and then."""
@@ -105,11 +125,10 @@ class Watch:
             f"  {state.name:<32} {state.progress or state.stage:<24} {duration(now - state.started)}"
             for state in running
         ]
-        waiting = len(self.jobs) - len(self.ended) - len(running)
         left = self.seconds_left(running)
         time_left = "the time left is not known yet" if left is None else f"about {duration(left)} left"
-        later = f", up to {self.later} after these" if self.later else ""
-        return [*lines, f"  {len(self.ended)} done, {len(running)} running, {waiting} waiting{later}: {time_left}"]
+        waiting = self.left - len(running)
+        return [*lines, f"  {self.done} done, {len(running)} running, {waiting} waiting: {time_left}"]
 
     def seconds_left(self, running: list[State]) -> float | None:
         """Estimate the time left from the jobs of the same data set that have ended; None before the first has."""

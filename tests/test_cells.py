@@ -274,7 +274,7 @@ def test_report_says_which_cells_have_other_scores_by_now(first: str, home: Path
 
 
 def test_the_counts_are_over_all_rounds(tmp_path: Path) -> None:
-    jobs = [Job(name=name, data="a", stages=[]) for name in ("a-x-0", "a-y-0")]
+    jobs = {name: Job(name=name, data="a", stages=[]) for name in ("a-x-0", "a-y-0")}
     watch = Watch(
         pipeline=cast("Any", None), folder=Folder(tmp_path), jobs=jobs, before=3, later=2, workers=1, console=Console()
     )

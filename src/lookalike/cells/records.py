@@ -6,12 +6,12 @@ The folder lies in the checkout, because jobs on a cluster share nothing else wi
 import dataclasses
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from lookalike.sweeps.places import write
 from lookalike.workspace.configuration import ROOT
 from lookalike.workspace.litter import files_below
 
@@ -138,13 +138,6 @@ class Folder:
     def forget(self, name: str) -> None:
         """Delete the state of a job whose work is recorded or lost."""
         (self.path / "states" / f"{name}.json").unlink(missing_ok=True)
-
-
-def write(path: Path, content: Any) -> None:
-    """Write a whole JSON file or none."""
-    draft = path.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(content))
-    draft.replace(path)
 
 
 def files_of(paths: Iterable[str]) -> Iterator[Path]:

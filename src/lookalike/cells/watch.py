@@ -1,8 +1,9 @@
 """Record what jobs have made while they run, and show how far they are."""
 
+import dataclasses
+import statistics
 import threading
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -19,43 +20,39 @@ LINE_SECONDS = 30.0
 """Between two reports where there is no terminal."""
 
 
+@dataclasses.dataclass(kw_only=True)
 class Watch:
     """Follows the jobs of one round in a thread, records them with DVC and prints their progress.
 
-    Args:
+    Attributes:
         pipeline: DVC's view of the checkout; only this thread uses it while jobs run.
         folder: where the jobs write their states.
-        jobs: the jobs of the round.
+        jobs: the jobs of the round, by name.
         before: how many jobs have ended in earlier rounds.
         later: how many jobs may follow in later rounds.
         workers: how many jobs run at once.
         console: where to print.
+        ended: seconds that the jobs took which have ended.
+        failed: why jobs failed.
+        changed: jobs a dependency of which changed while they ran.
+        error: what ended the thread.
     """
 
-    def __init__(
-        self,
-        *,
-        pipeline: Pipeline,
-        folder: Folder,
-        jobs: list[Job],
-        before: int,
-        later: int,
-        workers: int,
-        console: Console,
-    ) -> None:
-        self.pipeline, self.folder, self.console = pipeline, folder, console
-        self.jobs = {job.name: job for job in jobs}
-        self.before, self.later, self.workers = before, later, workers
-        self.token = folder.round
-        self.ended: dict[str, float] = {}
-        """Seconds that the jobs took which have ended."""
-        self.failed: dict[str, str] = {}
-        self.changed: list[str] = []
-        self.recorded: set[str] = set()
-        self.over = threading.Event()
-        self.error: BaseException | None = None
+    pipeline: Pipeline
+    folder: Folder
+    jobs: dict[str, Job]
+    before: int
+    later: int
+    workers: int
+    console: Console
+    ended: dict[str, float] = dataclasses.field(default_factory=dict)
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    changed: list[str] = dataclasses.field(default_factory=list)
+    error: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        self.token, self.reported, self.over = self.folder.round, time.monotonic(), threading.Event()
         self.thread = threading.Thread(target=self.follow, name="watch", daemon=True)
-        self.reported = time.monotonic()
 
     def __enter__(self) -> "Watch":
         self.thread.start()
@@ -138,9 +135,9 @@ class Watch:
         total, now = 0.0, time.time()
         for name in self.jobs.keys() - self.ended.keys():
             alike = [seconds for other, seconds in self.ended.items() if self.jobs[other].data == self.jobs[name].data]
-            expected = mean(alike or self.ended.values())
+            expected = statistics.fmean(alike or self.ended.values())
             total += max(0.0, expected - (now - started[name])) if name in started else expected
-        total += self.later * mean(self.ended.values())
+        total += self.later * statistics.fmean(self.ended.values())
         return total / self.workers
 
 
@@ -159,14 +156,8 @@ def record(pipeline: Pipeline, folder: Folder, state: State) -> bool:
     return True
 
 
-def mean(values: Iterable[float]) -> float:
-    """The mean of some numbers."""
-    found = list(values)
-    return sum(found) / len(found)
-
-
 def duration(seconds: float) -> str:
-    """A number of seconds for people."""
+    """Return a number of seconds for people."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

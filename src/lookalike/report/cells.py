@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,10 @@ REAL_FILES = ("metrics.json", "samples.npz", "details.npz", "cost.json")
 
 VERSIONS = "versions"
 """The key of a `metrics.json` that is no metric."""
+
+REMEDY = "Delete it and run its stage again"
+
+read_json = functools.partial(files.read_json, remedy=REMEDY)
 
 IN_GIT = "metrics.json"
 """The file that git brings to every clone, so that a cell that has it alone has not begun."""
@@ -181,7 +186,7 @@ def read_table(folder: Path, cells: dict[str, list[int]]) -> Table:
     scores, versions = read_scores(real / "metrics.json")
     return Table(
         prepared=Prepared(folder / "prepared"),
-        extractor=read_json(features / "extractor" / "extractor.json", ("name", "digest")),
+        extractor=read_json(features / "extractor" / "extractor.json", keys=("name", "digest")),
         costs={"features": read_json(features / "cost.json"), "real": read_json(real / "cost.json")},
         real=Row(
             model=REAL,
@@ -231,7 +236,7 @@ def read_family(folder: Path, *, seeds: list[int]) -> Row:
 def read_scored(cell: Path) -> tuple[dict[str, Any], dict[str, Entry], dict[str, str]]:
     """Return `model.json`, the scores and the versions of a complete cell."""
     require_cell(cell)
-    return read_json(cell / "train" / "model.json", ("steps",)), *read_scores(cell / "evaluate" / "metrics.json")
+    return read_json(cell / "train" / "model.json", keys=("steps",)), *read_scores(cell / "evaluate" / "metrics.json")
 
 
 def require_cell(cell: Path) -> None:
@@ -322,11 +327,6 @@ def read_scores(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
     return {metric: {names.get(k, k): v for k, v in entry.items()} for metric, entry in content.items()}, versions
 
 
-def read_json(path: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return a record that holds some keys at least."""
-    return files.read_json(path, remedy="Delete it and run its stage again", keys=keys)
-
-
 def read_arrays(path: Path, names: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
     """Return the arrays of an archive that holds some names at least."""
     try:
@@ -357,4 +357,4 @@ def read_curves(path: Path) -> dict[str, Curve]:
 
 def damaged(path: Path, problem: str) -> UserError:
     """Return the error for a file that no stage leaves like this."""
-    return UserError(f"damaged: {path} ({problem}). Delete it and run its stage again")
+    return UserError(f"damaged: {path} ({problem}). {REMEDY}")

@@ -76,8 +76,9 @@ def report(config: Config) -> None:
     folder, artifacts = config.path("results"), config.path("artifacts")
     show(folder)
     # Another folder may hold a report on cells that are no longer there.
-    is_other = any(item.startswith("paths.results=") for item in sys.argv[1:])
-    if not is_other and (changed := changed_cells(folder, artifacts, read_listed(CONF / "pipeline.yaml"))):
+    if any(item.startswith("paths.results=") for item in sys.argv[1:]) or not (folder / "leaderboard.json").is_file():
+        return
+    if changed := changed_cells(folder, artifacts, read_listed(CONF / "pipeline.yaml")):
         print(f"older than the scores of {', '.join(changed)}: `lookalike compare` brings it up to date")
 
 

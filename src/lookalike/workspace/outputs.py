@@ -39,6 +39,16 @@ def check_replaceable(folder: Path) -> None:
         raise UserError(f"cannot write to {folder}: it is not a folder")
 
 
+def merge(draft: Path, folder: Path, old: Iterable[Path]) -> None:
+    """Move the files of a draft into a folder, and delete old files that none of them replaces."""
+    new = [folder / path.relative_to(draft) for path in files_below(draft)]
+    for path in new:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (draft / path.relative_to(folder)).replace(path)
+    for path in set(old) - set(new):
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+
 @contextmanager
 def writing(folder: Path, *, own: Callable[[Path], Iterable[Path]] | None = None) -> Iterator[Path]:
     """Yield a draft folder that replaces `folder` if the block succeeds, and is deleted if it fails.
@@ -91,13 +101,3 @@ def writing(folder: Path, *, own: Callable[[Path], Iterable[Path]] | None = None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         os.close(claimed)
-
-
-def merge(draft: Path, folder: Path, old: Iterable[Path]) -> None:
-    """Move the files of a draft into a folder, and delete old files that none of them replaces."""
-    new = [folder / path.relative_to(draft) for path in files_below(draft)]
-    for path in new:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        (draft / path.relative_to(folder)).replace(path)
-    for path in set(old) - set(new):
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)

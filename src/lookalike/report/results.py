@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table as Grid
 
 from lookalike.report import style
@@ -113,12 +112,12 @@ def show(folder: Path) -> None:
     board, page_file = folder / "leaderboard.md", folder / "report.html"
     if not board.is_file():
         raise UserError(f"no leaderboard in {folder}: run `lookalike compare` first")
-    print_board(board.read_text(), Console())
+    print_board(board.read_text())
     print(f"\nreport with all figures: {page_file.relative_to(ROOT) if page_file.is_relative_to(ROOT) else page_file}")
 
 
-def print_board(markdown: str, console: Console) -> None:
-    """Print the tables of `leaderboard.md`, each as wide as its numbers need."""
+def print_board(markdown: str) -> None:
+    """Print the tables of `leaderboard.md`, each as wide as its numbers need, however narrow the terminal is."""
     for part in markdown.split("\n## ")[1:]:
         data, *lines = part.splitlines()
         rows = [[field.strip() for field in line[1:-1].split("|")] for line in lines if line.startswith("|")]
@@ -128,8 +127,7 @@ def print_board(markdown: str, console: Console) -> None:
             grid.add_column(name, justify="left" if i < 2 else "right", no_wrap=True)
         for row in rows:
             grid.add_row(*(f"[bold green]{f.strip('*')}[/]" if f.startswith("**") else f for f in row))
-        needed = Measurement.get(console, console.options.update(max_width=1000), grid).maximum
         print()
-        Console(width=max(console.width, needed)).print(grid)
+        Console(width=1000).print(grid)
         for note in (line for line in lines if line.startswith("†")):
             print(note)

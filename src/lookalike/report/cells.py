@@ -31,10 +31,20 @@ STAGES = {
 }
 """Files that the row of a family is read from, by stage."""
 
-REAL_FILES = ("metrics.json", "samples.npz", "details.npz", "cost.json")
-
 VERSIONS = "versions"
 """The key of a `metrics.json` that is no metric."""
+
+CELL_FILES = [(stage, f"{stage}/{name}") for stage, names in STAGES.items() for name in names]
+"""The stages of a cell and the files that its row is read from, below the folder of the cell."""
+
+DATA_FILES = [
+    ("prepare", "prepared/domain.json"),
+    ("prepare", "prepared/summary.json"),
+    ("features", "features/extractor/extractor.json"),
+    ("features", "features/cost.json"),
+    *(("real", f"{REAL}/{name}") for name in ("metrics.json", "samples.npz", "details.npz", "cost.json")),
+]
+"""The stages of a data set and the files that its table is read from, below the folder of the data set."""
 
 REMEDY = "Delete it and run its stage again"
 
@@ -120,10 +130,6 @@ class Table:
         return any("seeds" in entry for row in self.families for entry in row.metrics.values())
 
 
-class IncompleteError(UserError):
-    """Something that a stage writes is missing."""
-
-
 def read_tables(artifacts: Path, listed: Listed) -> tuple[list[Table], dict[str, str]]:
     """Read the listed cells that are complete.
 
@@ -147,10 +153,10 @@ def read_tables(artifacts: Path, listed: Listed) -> tuple[list[Table], dict[str,
         for model, seed in cells:
             if lacks[model, seed] is None:
                 complete.setdefault(model, []).append(seed)
-        try:
-            tables += [read_table(artifacts / data, complete)] if complete else []
-        except IncompleteError as error:
-            left_out[data] = str(error)
+        if complete and (lack := first_lack(artifacts / data, DATA_FILES, choice=f"data={data}")):
+            left_out[data] = lack
+        elif complete:
+            tables.append(read_table(artifacts / data, complete))
     if not tables:
         first = next(filter(None, left_out.values()), "")
         raise UserError(
@@ -163,26 +169,30 @@ def read_tables(artifacts: Path, listed: Listed) -> tuple[list[Table], dict[str,
 
 def lack_of(cell: Path) -> str | None:
     """Return what a cell lacks, an empty text if it has not begun, None if it is complete."""
-    if not is_begun(cell):
-        return ""
-    try:
-        require_cell(cell)
-    except IncompleteError as error:
-        return str(error)
+    is_begun = any((cell / name).is_file() for _, name in CELL_FILES if Path(name).name != IN_GIT)
+    return first_lack(cell, CELL_FILES, choice=choice_of(cell)) if is_begun else ""
+
+
+def first_lack(folder: Path, needed: list[tuple[str, str]], *, choice: str) -> str | None:
+    """Return in words the first of some files that is missing and the commands that bring it; None if all are there.
+
+    Args:
+        folder: of a cell or a data set.
+        needed: the stages and the names of the files that they write.
+        choice: overrides that name the cell or the data set.
+    """
+    for stage, name in needed:
+        if not (folder / name).is_file():
+            return (
+                f"{folder} is not complete, because {folder / name} is missing: run `lookalike {stage} {choice}` (or "
+                f"`dvc pull`, if somebody has run and pushed it)"
+            )
     return None
-
-
-def is_begun(cell: Path) -> bool:
-    """Return whether any stage of a cell left a file that git does not bring."""
-    return any((cell / stage / name).is_file() for stage in STAGES for name in STAGES[stage] if name != IN_GIT)
 
 
 def read_table(folder: Path, cells: dict[str, list[int]]) -> Table:
     """Read one data set, `artifacts/<data>`: the seeds of every model in `cells`."""
     features, real = folder / "features", folder / REAL
-    require(folder / "prepared", ("domain.json", "summary.json"), stage="prepare", choice=f"data={folder.name}")
-    require(features, ("extractor/extractor.json", "cost.json"), stage="features", choice=f"data={folder.name}")
-    require(real, REAL_FILES, stage="real", choice=f"data={folder.name}")
     scores, versions = read_scores(real / "metrics.json")
     return Table(
         prepared=Prepared(folder / "prepared"),
@@ -235,14 +245,9 @@ def read_family(folder: Path, *, seeds: list[int]) -> Row:
 
 def read_scored(cell: Path) -> tuple[dict[str, Any], dict[str, Entry], dict[str, str]]:
     """Return `model.json`, the scores and the versions of a complete cell."""
-    require_cell(cell)
+    if lack := first_lack(cell, CELL_FILES, choice=choice_of(cell)):
+        raise UserError(lack)
     return read_json(cell / "train" / "model.json", keys=("steps",)), *read_scores(cell / "evaluate" / "metrics.json")
-
-
-def require_cell(cell: Path) -> None:
-    """Raise an IncompleteError if a file of a cell is missing."""
-    for stage, names in STAGES.items():
-        require(cell / stage, names, stage=stage, choice=choice_of(cell))
 
 
 def choice_of(cell: Path) -> str:
@@ -299,16 +304,6 @@ def over_seeds(scores: dict[str, Entry], others: dict[int, dict[str, Entry]], *,
                 "seeds": {str(seed): values[seed] for seed in sorted(values)},
             }
     return merged
-
-
-def require(folder: Path, names: tuple[str, ...], *, stage: str, choice: str) -> None:
-    """Raise an IncompleteError that names the first missing file of a stage and the commands that bring it."""
-    for name in names:
-        if not (folder / name).is_file():
-            raise IncompleteError(
-                f"{folder.parent} is not complete, because {folder / name} is missing: run `lookalike {stage} "
-                f"{choice}` (or `dvc pull`, if somebody has run and pushed it)"
-            )
 
 
 def read_scores(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lookalike.domain.prepared import Prepared
 from lookalike.metrics.catalogue import LIKELIHOOD
 from lookalike.report.contest import Entrant, difference
+from lookalike.report.lacks import CELL_FILES, DATA_FILES, STAGES, choice_of, first_lack, lack_of
 from lookalike.workspace import files
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.pipeline import Listed
@@ -24,34 +25,12 @@ Curve = NDArray[np.float64]
 REAL = "real"
 """The row of real data, which are scored as the samples of a model are."""
 
-STAGES = {
-    "train": ("model.json", "loss_train.csv", "loss_validation.csv", "cost.json"),
-    "sample": ("samples.npz", "cost.json"),
-    "evaluate": ("metrics.json", "details.npz", "cost.json"),
-}
-"""Files that the row of a family is read from, by stage."""
-
 VERSIONS = "versions"
 """The key of a `metrics.json` that is no metric."""
-
-CELL_FILES = [(stage, f"{stage}/{name}") for stage, names in STAGES.items() for name in names]
-"""The stages of a cell and the files that its row is read from, below the folder of the cell."""
-
-DATA_FILES = [
-    ("prepare", "prepared/domain.json"),
-    ("prepare", "prepared/summary.json"),
-    ("features", "features/extractor/extractor.json"),
-    ("features", "features/cost.json"),
-    *(("real", f"{REAL}/{name}") for name in ("metrics.json", "samples.npz", "details.npz", "cost.json")),
-]
-"""The stages of a data set and the files that its table is read from, below the folder of the data set."""
 
 REMEDY = "Delete it and run its stage again"
 
 read_json = functools.partial(files.read_json, remedy=REMEDY)
-
-IN_GIT = "metrics.json"
-"""The file that git brings to every clone, so that a cell that has it alone has not begun."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,29 +146,6 @@ def read_tables(artifacts: Path, listed: Listed) -> tuple[list[Table], dict[str,
     return tables, left_out
 
 
-def lack_of(cell: Path) -> str | None:
-    """Return what a cell lacks, an empty text if it has not begun, None if it is complete."""
-    is_begun = any((cell / name).is_file() for _, name in CELL_FILES if Path(name).name != IN_GIT)
-    return first_lack(cell, CELL_FILES, choice=choice_of(cell)) if is_begun else ""
-
-
-def first_lack(folder: Path, needed: list[tuple[str, str]], *, choice: str) -> str | None:
-    """Return in words the first of some files that is missing and the commands that bring it; None if all are there.
-
-    Args:
-        folder: of a cell or a data set.
-        needed: the stages and the names of the files that they write.
-        choice: overrides that name the cell or the data set.
-    """
-    for stage, name in needed:
-        if not (folder / name).is_file():
-            return (
-                f"{folder} is not complete, because {folder / name} is missing: run `lookalike {stage} {choice}` (or "
-                f"`dvc pull`, if somebody has run and pushed it)"
-            )
-    return None
-
-
 def read_table(folder: Path, cells: dict[str, list[int]]) -> Table:
     """Read one data set, `artifacts/<data>`: the seeds of every model in `cells`."""
     features, real = folder / "features", folder / REAL
@@ -248,12 +204,6 @@ def read_scored(cell: Path) -> tuple[dict[str, Any], dict[str, Entry], dict[str,
     if lack := first_lack(cell, CELL_FILES, choice=choice_of(cell)):
         raise UserError(lack)
     return read_json(cell / "train" / "model.json", keys=("steps",)), *read_scores(cell / "evaluate" / "metrics.json")
-
-
-def choice_of(cell: Path) -> str:
-    """Return the overrides that name a cell, `artifacts/<data>/<model>/<seed>`."""
-    data, model, seed = cell.parts[-3:]
-    return f"data={data} model={model}" + (f" seed={seed}" if seed != "0" else "")
 
 
 def read_other_seed(cell: Path, record: dict[str, Any], scores: dict[str, Entry]) -> dict[str, Entry]:

@@ -11,8 +11,9 @@ from rich.table import Table as Grid
 
 from lookalike.report import style
 from lookalike.report.cards import cards
-from lookalike.report.cells import Entry, Table, lack_of, read_scores
+from lookalike.report.cells import Entry, Table, read_scores
 from lookalike.report.figures import sheets
+from lookalike.report.lacks import lack_of
 from lookalike.report.leaderboard import leaderboard, to_csv, to_markdown
 from lookalike.report.page import page
 from lookalike.report.shown import shown

@@ -12,15 +12,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
 import yaml
+from rich.console import Console
 
 from lookalike.cells.command import add_data
-from lookalike.cells.records import Done, Folder, State
-from lookalike.cells.watch import duration
+from lookalike.cells.job import Worker
+from lookalike.cells.records import Done, Folder, Job, State
+from lookalike.cells.watch import Watch, duration
 from lookalike.workspace.cost import Cost, counted_from_now
 from lookalike.workspace.progress import progress, reported
 
@@ -122,6 +124,7 @@ def another(home: Path, setting: str) -> Iterator[None]:
 def test_every_job_is_run_and_recorded(first: str, home: Path) -> None:
     for name in JOBS:
         assert re.search(rf"^{name}: .* \[\d of \d\]$", first, re.MULTILINE), first
+    assert re.findall(r"\[(\d of \d)\]$", first, re.MULTILINE) == ["1 of 4", "2 of 4", "3 of 4", "4 of 4"]
     assert first.splitlines()[-1].startswith("4 jobs done in ")
     assert str(home) not in first
     assert stale(home) == {"compare"}
@@ -247,6 +250,49 @@ def test_a_data_set_that_is_not_listed_is_added_and_run_alone(first: str, home: 
         listed.write_text(before)
 
 
+def test_report_says_which_cells_have_other_scores_by_now(first: str, home: Path, run: Run) -> None:
+    def lookalike(command: str) -> str:
+        done = run(home, "python", "-m", "lookalike", command)
+        assert done.returncode == 0, done.stderr
+        return str(done.stdout)
+
+    lookalike("compare")
+    assert "older" not in lookalike("report")
+    path = home / "artifacts" / "heights" / "mixture" / "0" / "evaluate" / "metrics.json"
+    before = path.read_text()
+    scores = json.loads(before)
+    scores["wasserstein_1"]["value"] += 1
+    try:
+        path.write_text(json.dumps(scores))
+        said = lookalike("report")
+    finally:
+        path.write_text(before)
+    assert said.splitlines()[-1].startswith("older than the scores of heights/mixture/0: `lookalike compare`")
+
+
+# What it shows
+
+
+def test_the_counts_are_over_all_rounds(tmp_path: Path) -> None:
+    jobs = {name: Job(name=name, data="a", stages=[]) for name in ("a-x-0", "a-y-0")}
+    watch = Watch(
+        pipeline=cast("Any", None), folder=Folder(tmp_path), jobs=jobs, before=3, later=2, workers=1, console=Console()
+    )
+    watch.ended["a-x-0"] = 10.0
+    running = State(name="a-y-0", round="1", started=time.time() - 5, pid=2, stage="train", progress="training 43%")
+    first, last = watch.lines([running])
+    assert first.split() == ["a-y-0", "training", "43%", "5", "s"]
+    assert last == "  4 done, 1 running, 2 waiting: about 25 s left"
+
+
+def test_a_loop_that_is_over_is_not_shown_as_the_progress_of_its_job(tmp_path: Path) -> None:
+    worker = Worker(Folder(tmp_path), State(name="a", round="1", started=1.0, pid=2, stage="train"))
+    worker.report("training 43%")
+    assert worker.state.progress == "training 43%"
+    worker.report("training 100%")
+    assert worker.state.progress == ""
+
+
 # The command line
 
 
@@ -290,10 +336,13 @@ def test_a_data_set_is_added_to_the_list_and_nothing_else_changes(
     assert path.read_text() == after
 
 
-def test_a_data_set_with_another_name_than_its_file_is_refused(checkout: Path, run: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("command", [["cells", "valleys"], ["prepare", "data=valleys"], ["train", "data=valleys"]])
+def test_a_data_set_with_another_name_than_its_file_is_refused(
+    checkout: Path, run: Callable[..., Any], command: list[str]
+) -> None:
     shutil.copy(checkout / "conf" / "data" / "hills.yaml", checkout / "conf" / "data" / "valleys.yaml")
     listed = (checkout / "conf" / "pipeline.yaml").read_text()
-    done = run(checkout, "python", "-m", "lookalike", "cells", "valleys")
+    done = run(checkout, "python", "-m", "lookalike", *command)
     (checkout / "conf" / "data" / "valleys.yaml").unlink()
     assert done.returncode == 1
     assert "conf/data/valleys.yaml: its name is 'hills'; write `name: valleys`" in done.stderr

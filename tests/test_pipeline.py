@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 import yaml
 
+from lookalike.sweeps.check import digest
+from lookalike.workspace.litter import LITTER
+
 pytest_plugins = ["pipeline_fixtures"]
 
 Edited = Callable[..., contextlib.AbstractContextManager[None]]
@@ -276,6 +279,44 @@ def test_dvc_tells_which_settings_differ(smoke: Path, run: Run, edited: Edited) 
     assert done.returncode == 0, done.stderr
     changes = json.loads(done.stdout)["conf/model/vae.yaml"]
     assert changes == {"model.components": {"old": 4, "new": 3, "diff": -1}}
+
+
+# What others put into its folders
+
+
+def test_litter_changes_nothing_and_nobody_s_file_is_lost(
+    smoke: Path, run: Run, edited: Edited, contents: Callable[[Path], dict[str, str]]
+) -> None:
+    results = smoke / "results" / "default"
+    folders = [smoke / "data" / "mnist", smoke / "artifacts" / "mnist" / "prepared", results, results / "figures"]
+    litter = [folder / pattern.replace("*", "x") for folder in folders for pattern in LITTER]
+    listed, before = (smoke / "data.dvc").read_text(), contents(results)
+    prepared = digest(folders[1])
+    for path in litter:
+        path.write_text("litter")
+    (results / "mine.txt").write_text("mine")
+    try:
+        assert changed(smoke) == set()
+        assert digest(folders[1]) == prepared == locked_output(smoke, "artifacts/mnist/prepared")
+        with edited(
+            smoke / "src" / "lookalike" / "report" / "page.py", '"""Return the page."""', "raise SystemExit(1)"
+        ):
+            assert run(smoke, "dvc", "repro", "--single-item", "compare").returncode != 0
+        assert {name: contents(results)[name] for name in before} == before
+        done = run(smoke, "dvc", "repro", "--single-item", "--force", "compare")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (results / "mine.txt").read_text() == "mine"
+        assert contents(results).keys() == {*before, "mine.txt"}
+        assert changed(smoke) == set()
+        assert (smoke / "data.dvc").read_text() == listed
+    finally:
+        for path in (*litter, results / "mine.txt"):
+            path.unlink(missing_ok=True)
+
+
+def locked_output(checkout: Path, path: str) -> str:
+    stages = yaml.safe_load((checkout / "dvc.lock").read_text())["stages"].values()
+    return next(str(out["md5"]) for stage in stages for out in stage["outs"] if out["path"] == path)
 
 
 # Again, elsewhere

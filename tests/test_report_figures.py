@@ -281,7 +281,7 @@ def vertices(axes: Any) -> list[Floats]:
 
 
 def test_contours_lie_around_half_and_nine_tenths_of_the_model_in_the_units_of_the_data(planar: Table) -> None:
-    panels = maps.contour_panels(planar)
+    panels = maps.plane_panels(planar)["contours"].draws
     assert list(panels) == ["flow", "gan"]
     outer, inner = vertices(drawn(panels["flow"], size=maps.MAP))
     centre = np.array([-4 + 0.5 * 48, 10 + 2.0 * 16])
@@ -291,16 +291,18 @@ def test_contours_lie_around_half_and_nine_tenths_of_the_model_in_the_units_of_t
 
 
 def test_a_family_without_a_map_is_drawn_by_its_samples_in_another_colour(planar: Table) -> None:
-    axes = drawn(maps.contour_panels(planar)["gan"], size=maps.MAP)
+    axes = drawn(maps.plane_panels(planar)["contours"].draws["gan"], size=maps.MAP)
     centres = [path.mean(axis=0) for path in vertices(axes)]
     for centre in centres:
         assert centre == pytest.approx([-4 + 0.5 * 46, 10 + 2.0 * 18], abs=1.0)
-    assert all(style.SAMPLES in svg for svg in [panel(maps.contour_panels(planar)["gan"], size=maps.MAP)])
-    assert style.SAMPLES not in panel(maps.contour_panels(planar)["flow"], size=maps.MAP)
+    assert all(
+        style.SAMPLES in svg for svg in [panel(maps.plane_panels(planar)["contours"].draws["gan"], size=maps.MAP)]
+    )
+    assert style.SAMPLES not in panel(maps.plane_panels(planar)["contours"].draws["flow"], size=maps.MAP)
 
 
 def test_data_and_what_was_learned_share_a_scale_and_a_frame(planar: Table) -> None:
-    panels = maps.map_panels(planar)
+    panels = maps.plane_panels(planar)["maps"].draws
     assert list(panels) == ["data", "flow", "gan"]
     axes = [drawn(draw, size=maps.MAP) for draw in panels.values()]
     assert len({(*a.get_xlim(), *a.get_ylim()) for a in axes}) == 1
@@ -310,7 +312,7 @@ def test_data_and_what_was_learned_share_a_scale_and_a_frame(planar: Table) -> N
     assert left + (column + 0.5) * (right - left) / 64 == pytest.approx(-4 + 0.5 * 48)
     assert low + (row + 0.5) * (high - low) / 64 == pytest.approx(10 + 2.0 * 16)
     known = dataclasses.replace(planar.real, arrays={"density_map": normal_map(64, (48, 16), 3)})
-    assert next(iter(maps.map_panels(dataclasses.replace(planar, real=known)))) == "truth"
+    assert next(iter(maps.plane_panels(dataclasses.replace(planar, real=known))["maps"].draws)) == "truth"
 
 
 def test_a_flat_map_has_no_contour_and_a_plateau_has_one(planar: Table) -> None:
@@ -320,7 +322,9 @@ def test_a_flat_map_has_no_contour_and_a_plateau_has_one(planar: Table) -> None:
     (level,) = maps.region_levels(plateau)
     assert 0.99 / 9 < level < 1 / 9
     flat = dataclasses.replace(planar.families[0], arrays={"density_map": np.full((64, 64), 1 / 64**2)})
-    axes = drawn(maps.contour_panels(dataclasses.replace(planar, families=[flat]))["flow"], size=maps.MAP)
+    axes = drawn(
+        maps.plane_panels(dataclasses.replace(planar, families=[flat]))["contours"].draws["flow"], size=maps.MAP
+    )
     assert [text.get_text() for text in axes.texts] == ["the same everywhere"]
 
 
@@ -335,7 +339,7 @@ def test_a_blur_moves_nothing_and_loses_nothing_inside() -> None:
 
 def test_other_data_have_no_maps(tables: list[Table]) -> None:
     for table in tables:
-        assert maps.contour_panels(table) == maps.map_panels(table) == {}
+        assert maps.plane_panels(table) == {}
 
 
 # The truth beside a curve, and pictures of where samples and data part

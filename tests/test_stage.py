@@ -99,7 +99,7 @@ def test_two_do_not_write_to_one_place_at_once(tmp_path: Path, contents: Content
 @pytest.mark.parametrize("place", ["", ".", ".."])
 def test_the_checkout_is_not_replaceable(place: str) -> None:
     with pytest.raises(UserError, match="holds this checkout"):
-        check_replaceable(ROOT / place, None)
+        check_replaceable(ROOT / place)
 
 
 def test_what_is_no_folder_is_not_replaced_by_one(tmp_path: Path) -> None:

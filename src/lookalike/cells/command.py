@@ -84,8 +84,7 @@ def check_listed(data: str | None, console: Console) -> None:
         return
     if data not in choices("data"):
         raise UserError(f"unknown data set '{data}': choose one of {', '.join(choices('data'))}")
-    if (name := compose([f"data={data}"]).data.name) != data:
-        raise UserError(f"conf/data/{data}.yaml: its name is '{name}'; write `name: {data}`, the name of the file")
+    compose([f"data={data}"])  # checks it
     add_data(data)
     console.print(f"conf/pipeline.yaml: added {data} to its data sets", **PLAIN)
 
@@ -155,7 +154,8 @@ class Rounds:
         watch = Watch(
             pipeline=pipeline,
             folder=self.folder,
-            jobs=jobs,
+            jobs={job.name: job for job in jobs},
+            before=self.finished + len(self.failed),
             later=later,
             workers=min(self.launcher.workers, len(jobs)),
             console=self.console,
@@ -206,10 +206,6 @@ def in_order(jobs: list[Job]) -> list[Job]:
     `conf/pipeline.yaml` lists the families that take longest last, and DVC lists the floors after all others.
     """
 
-    def place(job: Job) -> tuple[bool, bool]:
-        first = job.stages[0]
-        return first.function in CELL_STAGES, "_floor@" in first.name
-
-    ordered = jobs[::-1]
-    ordered.sort(key=place)
-    return ordered
+    firsts = [(job, job.stages[0]) for job in jobs[::-1]]
+    firsts.sort(key=lambda found: (found[1].function in CELL_STAGES, "_floor@" in found[1].name))
+    return [job for job, _ in firsts]

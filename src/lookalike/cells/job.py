@@ -82,8 +82,8 @@ class Worker:
         self.state.done.append(Done(name=order.name, sources=sources, inputs=inputs, said=said[-1] if said else ""))
 
     def report(self, text: str) -> None:
-        """Note how far the stage is; the next heartbeat writes it."""
-        self.state.progress = text
+        """Note how far the stage is; the next heartbeat writes it. A loop that is over is no longer of interest."""
+        self.state.progress = "" if text.endswith(" 100%") else text
 
     @contextlib.contextmanager
     def beating(self) -> Iterator[None]:

@@ -77,7 +77,7 @@ class Pipeline:
             names.setdefault(job_name(self.stages[name]), []).append(name)
         blocked = [job for job, stages in names.items() if self.waits(stages, stale)]
         ready = [
-            Job(name=job, data=data_of(self.stages[stages[0]]), stages=[self.order(name) for name in stages])
+            Job(name=job, data=chosen(self.stages[stages[0]])["data"], stages=[self.order(name) for name in stages])
             for job, stages in names.items()
             if job not in blocked
         ]
@@ -165,11 +165,6 @@ def is_ours(stage: Any, data: str | None) -> bool:
 def chosen(stage: Any) -> dict[str, str]:
     """Return a stage's overrides by their keys."""
     return dict(item.split("=", 1) for item in command_of(stage)[1])
-
-
-def data_of(stage: Any) -> str:
-    """Return the data set of a stage."""
-    return chosen(stage)["data"]
 
 
 def job_name(stage: Any) -> str:

@@ -6,13 +6,14 @@ The folder lies in the checkout, because jobs on a cluster share nothing else wi
 import dataclasses
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from lookalike.sweeps.places import write
 from lookalike.workspace.configuration import ROOT
+from lookalike.workspace.litter import files_below
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 
@@ -139,19 +140,10 @@ class Folder:
         (self.path / "states" / f"{name}.json").unlink(missing_ok=True)
 
 
-def write(path: Path, content: Any) -> None:
-    """Write a whole JSON file or none."""
-    draft = path.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(content), encoding="utf-8")
-    draft.replace(path)
-
-
 def files_of(paths: Iterable[str]) -> Iterator[Path]:
-    """All files of the given files and folders of the checkout, without Python's caches."""
-    for name in sorted(paths):
-        path = ROOT / name
-        found = sorted(path.rglob("*")) if path.is_dir() else [path]
-        yield from (file for file in found if file.is_file() and "__pycache__" not in file.parts)
+    """Yield all files of the given files and folders of the checkout, without litter."""
+    for path in (ROOT / name for name in sorted(paths)):
+        yield from files_below(path) if path.is_dir() else filter(Path.is_file, [path])
 
 
 def content_digest(paths: Iterable[str]) -> str:

@@ -1,8 +1,9 @@
 """Record what jobs have made while they run, and show how far they are."""
 
+import dataclasses
+import statistics
 import threading
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -19,34 +20,39 @@ LINE_SECONDS = 30.0
 """Between two reports where there is no terminal."""
 
 
+@dataclasses.dataclass(kw_only=True)
 class Watch:
     """Follows the jobs of one round in a thread, records them with DVC and prints their progress.
 
-    Args:
+    Attributes:
         pipeline: DVC's view of the checkout; only this thread uses it while jobs run.
         folder: where the jobs write their states.
-        jobs: the jobs of the round.
+        jobs: the jobs of the round, by name.
+        before: how many jobs have ended in earlier rounds.
         later: how many jobs may follow in later rounds.
         workers: how many jobs run at once.
         console: where to print.
+        ended: seconds that the jobs took which have ended.
+        failed: why jobs failed.
+        changed: jobs a dependency of which changed while they ran.
+        error: what ended the thread.
     """
 
-    def __init__(
-        self, *, pipeline: Pipeline, folder: Folder, jobs: list[Job], later: int, workers: int, console: Console
-    ) -> None:
-        self.pipeline, self.folder, self.console = pipeline, folder, console
-        self.jobs = {job.name: job for job in jobs}
-        self.later, self.workers = later, workers
-        self.token = folder.round
-        self.ended: dict[str, float] = {}
-        """Seconds that the jobs took which have ended."""
-        self.failed: dict[str, str] = {}
-        self.changed: list[str] = []
-        self.recorded: set[str] = set()
-        self.over = threading.Event()
-        self.error: BaseException | None = None
+    pipeline: Pipeline
+    folder: Folder
+    jobs: dict[str, Job]
+    before: int
+    later: int
+    workers: int
+    console: Console
+    ended: dict[str, float] = dataclasses.field(default_factory=dict)
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    changed: list[str] = dataclasses.field(default_factory=list)
+    error: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        self.token, self.reported, self.over = self.folder.round, time.monotonic(), threading.Event()
         self.thread = threading.Thread(target=self.follow, name="watch", daemon=True)
-        self.reported = time.monotonic()
 
     def __enter__(self) -> "Watch":
         self.thread.start()
@@ -66,10 +72,11 @@ class Watch:
                 while not is_last:
                     is_last = self.over.wait(POLL_SECONDS)
                     states = [state for state in self.folder.states() if state.round == self.token]
-                    for state in states:
-                        if state.status != "running" and state.name not in self.ended:
-                            self.end(state)
-                    self.show(live, [state for state in states if state.status == "running"])
+                    ended = [state for state in states if state.status != "running" and state.name not in self.ended]
+                    for state in ended:
+                        self.end(state)
+                    if not ended:  # recording takes seconds, after which these states are old
+                        self.show(live, [state for state in states if state.status == "running"])
         except BaseException as error:
             self.error = error
 
@@ -87,7 +94,17 @@ class Watch:
             said = state.done[-1].said.replace(f"{ROOT}/", "") if state.done else ""
             line = said.partition(": ")[2] or said
             line = f"{line}, {duration(self.ended[state.name])}"
-        self.console.print(f"{state.name}: {line} [{len(self.ended)} of {len(self.jobs)}]", **PLAIN)
+        self.console.print(f"{state.name}: {line} [{self.done} of {self.done + self.left}]", **PLAIN)
+
+    @property
+    def done(self) -> int:
+        """How many jobs of all rounds have ended."""
+        return self.before + len(self.ended)
+
+    @property
+    def left(self) -> int:
+        """How many jobs have not ended; those of later rounds may turn out to be up to date."""
+        return len(self.jobs) - len(self.ended) + self.later
 
     def show(self, live: Live, running: list[State]) -> None:
         """Show one line per running job and one about the rest; without a terminal, now and then."""
@@ -105,11 +122,10 @@ class Watch:
             f"  {state.name:<32} {state.progress or state.stage:<24} {duration(now - state.started)}"
             for state in running
         ]
-        waiting = len(self.jobs) - len(self.ended) - len(running)
         left = self.seconds_left(running)
         time_left = "the time left is not known yet" if left is None else f"about {duration(left)} left"
-        later = f", up to {self.later} after these" if self.later else ""
-        return [*lines, f"  {len(self.ended)} done, {len(running)} running, {waiting} waiting{later}: {time_left}"]
+        waiting = self.left - len(running)
+        return [*lines, f"  {self.done} done, {len(running)} running, {waiting} waiting: {time_left}"]
 
     def seconds_left(self, running: list[State]) -> float | None:
         """Estimate the time left from the jobs of the same data set that have ended; None before the first has."""
@@ -119,9 +135,9 @@ class Watch:
         total, now = 0.0, time.time()
         for name in self.jobs.keys() - self.ended.keys():
             alike = [seconds for other, seconds in self.ended.items() if self.jobs[other].data == self.jobs[name].data]
-            expected = mean(alike or self.ended.values())
+            expected = statistics.fmean(alike or self.ended.values())
             total += max(0.0, expected - (now - started[name])) if name in started else expected
-        total += self.later * mean(self.ended.values())
+        total += self.later * statistics.fmean(self.ended.values())
         return total / self.workers
 
 
@@ -140,14 +156,8 @@ def record(pipeline: Pipeline, folder: Folder, state: State) -> bool:
     return True
 
 
-def mean(values: Iterable[float]) -> float:
-    """The mean of some numbers."""
-    found = list(values)
-    return sum(found) / len(found)
-
-
 def duration(seconds: float) -> str:
-    """A number of seconds for people."""
+    """Return a number of seconds for people."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

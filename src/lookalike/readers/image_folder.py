@@ -22,12 +22,13 @@ from lookalike.domain.image import Image, pixel
 from lookalike.domain.prepared import SPLITS, Split
 from lookalike.readers.contract import Chunk, Rows, Source, in_chunks
 from lookalike.workspace.errors import UserError
+from lookalike.workspace.litter import LITTER
 from lookalike.workspace.ranges import Fraction, NonNegativeInt, PositiveInt
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 
-LITTER = ("thumbs.db", "desktop.ini", "__macosx")
-"""Names that desktops leave behind, in lower case; names that begin with a dot are ignored too."""
+IGNORED = {*map(str.lower, LITTER), "__macosx"}
+"""Names of files that are no pictures, in lower case; names that begin with a dot are ignored too."""
 
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test",
@@ -80,7 +81,7 @@ def list_files(place: Path) -> Files:
             f"raw data: {place} {reason}. data.reader.folder names a folder or a ZIP archive; `dvc pull data.dvc` "
             f"brings the bundled data sets"
         )
-    names = sorted(name for name in found if not is_litter(name))
+    names = sorted(name for name in found if not is_ignored(name))
     if not names:
         raise UserError(f"raw data: {place} holds no pictures ({', '.join(SUFFIXES)})")
     for name in names:
@@ -89,9 +90,9 @@ def list_files(place: Path) -> Files:
     return Files(place=place, names=names)
 
 
-def is_litter(name: str) -> bool:
+def is_ignored(name: str) -> bool:
     """Return whether a file is hidden, or one of those that desktops leave in folders."""
-    return any(part.startswith(".") or part.lower() in LITTER for part in PurePosixPath(name).parts)
+    return any(part.startswith(".") or part.lower() in IGNORED for part in PurePosixPath(name).parts)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

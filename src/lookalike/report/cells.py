@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from lookalike.domain.prepared import Prepared
 from lookalike.metrics.catalogue import LIKELIHOOD
 from lookalike.report.contest import Entrant, difference
+from lookalike.report.lacks import CELL_FILES, DATA_FILES, STAGES, choice_of, first_lack, lack_of
 from lookalike.workspace import files
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.pipeline import Listed
@@ -23,20 +25,12 @@ Curve = NDArray[np.float64]
 REAL = "real"
 """The row of real data, which are scored as the samples of a model are."""
 
-STAGES = {
-    "train": ("model.json", "loss_train.csv", "loss_validation.csv", "cost.json"),
-    "sample": ("samples.npz", "cost.json"),
-    "evaluate": ("metrics.json", "details.npz", "cost.json"),
-}
-"""Files that the row of a family is read from, by stage."""
-
-REAL_FILES = ("metrics.json", "samples.npz", "details.npz", "cost.json")
-
 VERSIONS, MISSING = "versions", "missing"
 """The keys of a `metrics.json` that are no metrics."""
 
-IN_GIT = "metrics.json"
-"""The file that git brings to every clone, so that a cell that has it alone has not begun."""
+REMEDY = "Delete it and run its stage again"
+
+read_json = functools.partial(files.read_json, remedy=REMEDY)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,46 +111,50 @@ class Table:
         return any("seeds" in entry for row in self.families for entry in row.metrics.values())
 
 
-def read_tables(artifacts: Path, listed: Listed) -> tuple[list[Table], list[str]]:
-    """Read the listed cells that exist, and name those of which nothing exists yet.
+def read_tables(artifacts: Path, listed: Listed) -> tuple[list[Table], dict[str, str]]:
+    """Read the listed cells that are complete.
+
+    Returns:
+        A table for each data set, and the names of the cells and data sets that are left out, each with what it lacks
+        and the command that makes it; with an empty text if it has not begun.
 
     Raises:
-        UserError: no cell exists, or one exists only in part; the message names the command that makes the rest.
+        UserError: no cell is complete, or a file is damaged.
     """
-    tables, skipped = [], []
+    tables: list[Table] = []
+    left_out: dict[str, str] = {}
     for data in listed.data:
         cells = [(model, seed) for model in listed.all_models for seed in listed.seeds_of(model)]
-        begun = [(model, seed) for model, seed in cells if is_begun(artifacts / data / model / str(seed))]
-        if not begun:
-            skipped.append(data)
+        lacks = {(model, seed): lack_of(artifacts / data / model / str(seed)) for model, seed in cells}
+        if all(lack == "" for lack in lacks.values()):
+            left_out[data] = ""
             continue
-        skipped += [f"{data}/{model}/{seed}" for model, seed in cells if (model, seed) not in begun]
-        models = dict.fromkeys(model for model, _ in begun)
-        tables.append(read_table(artifacts / data, {m: [s for model, s in begun if model == m] for m in models}))
+        left_out |= {f"{data}/{model}/{seed}": lack for (model, seed), lack in lacks.items() if lack is not None}
+        complete: dict[str, list[int]] = {}
+        for model, seed in cells:
+            if lacks[model, seed] is None:
+                complete.setdefault(model, []).append(seed)
+        if complete and (lack := first_lack(artifacts / data, DATA_FILES, choice=f"data={data}")):
+            left_out[data] = lack
+        elif complete:
+            tables.append(read_table(artifacts / data, complete))
     if not tables:
+        first = next(filter(None, left_out.values()), "")
         raise UserError(
             f"nothing to compare in {artifacts}: `dvc repro` makes everything that conf/pipeline.yaml lists; a first "
             f"cell takes the stages {', '.join(STAGES)} and real, such as `lookalike train data={listed.data[0]} "
-            f"model={listed.all_models[0]}`"
+            f"model={listed.all_models[0]}`" + (f"; {first}" if first else "")
         )
-    return tables, skipped
-
-
-def is_begun(cell: Path) -> bool:
-    """Return whether any stage of a cell left a file that git does not bring."""
-    return any((cell / stage / name).is_file() for stage in STAGES for name in STAGES[stage] if name != IN_GIT)
+    return tables, left_out
 
 
 def read_table(folder: Path, cells: dict[str, list[int]]) -> Table:
     """Read one data set, `artifacts/<data>`: the seeds of every model in `cells`."""
-    prepared = Prepared(folder / "prepared")
     features, real = folder / "features", folder / REAL
-    require(features, ("extractor/extractor.json", "cost.json"), stage="features", choice=f"data={folder.name}")
-    require(real, REAL_FILES, stage="real", choice=f"data={folder.name}")
     scores, versions = read_scores(real / "metrics.json")
     return Table(
-        prepared=prepared,
-        extractor=read_json(features / "extractor" / "extractor.json", ("name", "digest")),
+        prepared=Prepared(folder / "prepared"),
+        extractor=read_json(features / "extractor" / "extractor.json", keys=("name", "digest")),
         costs={"features": read_json(features / "cost.json"), "real": read_json(real / "cost.json")},
         real=Row(
             model=REAL,
@@ -207,15 +205,9 @@ def read_family(folder: Path, *, seeds: list[int]) -> Row:
 
 def read_scored(cell: Path) -> tuple[dict[str, Any], dict[str, Entry], dict[str, str]]:
     """Return `model.json`, the scores and the versions of a complete cell."""
-    for stage, names in STAGES.items():
-        require(cell / stage, names, stage=stage, choice=choice_of(cell))
-    return read_json(cell / "train" / "model.json", ("steps",)), *read_scores(cell / "evaluate" / "metrics.json")
-
-
-def choice_of(cell: Path) -> str:
-    """Return the overrides that name a cell, `artifacts/<data>/<model>/<seed>`."""
-    data, model, seed = cell.parts[-3:]
-    return f"data={data} model={model}" + (f" seed={seed}" if seed != "0" else "")
+    if lack := first_lack(cell, CELL_FILES, choice=choice_of(cell)):
+        raise UserError(lack)
+    return read_json(cell / "train" / "model.json", keys=("steps",)), *read_scores(cell / "evaluate" / "metrics.json")
 
 
 def read_other_seed(cell: Path, record: dict[str, Any], scores: dict[str, Entry]) -> dict[str, Entry]:
@@ -268,16 +260,6 @@ def over_seeds(scores: dict[str, Entry], others: dict[int, dict[str, Entry]], *,
     return merged
 
 
-def require(folder: Path, names: tuple[str, ...], *, stage: str, choice: str) -> None:
-    """Raise a UserError that names the first missing file of a stage and the commands that bring it."""
-    for name in names:
-        if not (folder / name).is_file():
-            raise UserError(
-                f"{folder.parent} is not complete, because {folder / name} is missing: run `lookalike {stage} "
-                f"{choice}` (or `dvc pull`, if somebody has run and pushed it)"
-            )
-
-
 def read_scores(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
     """Return the entries of a `metrics.json`, their `standard_error` renamed to `error`, and its versions.
 
@@ -293,11 +275,6 @@ def read_scores(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
             raise damaged(path, f"no value of {metric}")
     names = {"standard_error": "error"}
     return {metric: {names.get(k, k): v for k, v in entry.items()} for metric, entry in content.items()}, versions
-
-
-def read_json(path: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return a record that holds some keys at least."""
-    return files.read_json(path, remedy="Delete it and run its stage again", keys=keys)
 
 
 def read_arrays(path: Path, names: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
@@ -330,4 +307,4 @@ def read_curves(path: Path) -> dict[str, Curve]:
 
 def damaged(path: Path, problem: str) -> UserError:
     """Return the error for a file that no stage leaves like this."""
-    return UserError(f"damaged: {path} ({problem}). Delete it and run its stage again")
+    return UserError(f"damaged: {path} ({problem}). {REMEDY}")

@@ -37,7 +37,16 @@ class Point:
     x: Entry
     y: Entry
     look: dict[str, Any]
-    is_floor: bool = False
+    is_floor: bool
+
+
+def points_of(rows: list[Row], table: Table, *, x: list[Entry], y: str) -> list[Point]:
+    """Return the points of some rows, with their numbers along x and the name of their metric along y."""
+    own = looks(table)
+    return [
+        Point(name=row.title, x=entry, y=row.metrics[y], look=own[row.model], is_floor=row.is_floor)
+        for row, entry in zip(rows, x, strict=True)
+    ]
 
 
 def looks(table: Table) -> dict[str, dict[str, Any]]:
@@ -117,12 +126,8 @@ def fidelity_panels(table: Table) -> dict[str, Draw]:
     for up, across in (("precision", "recall"), ("density", "coverage")):
         rows = [row for row in [*table.families, table.real] if {up, across} <= row.metrics.keys()]
         if sum(row is not table.real for row in rows) > 1:
-            points = [
-                Point(name=row.title, x=row.metrics[across], y=row.metrics[up], look=looks(table)[row.model])
-                for row in rows
-            ]
-            title = f"{up.capitalize()} and {across}"
-            panels[title] = partial(draw_fidelity, points=points, up=up, across=across)
+            points = points_of(rows, table, x=[row.metrics[across] for row in rows], y=up)
+            panels[f"{up.capitalize()} and {across}"] = partial(draw_fidelity, points=points, up=up, across=across)
     return panels
 
 
@@ -164,16 +169,8 @@ def draw_likelihood(axes: Any, *, table: Table, metric: str) -> None:
         axes.set_xlim(left, strip + strip - right)
         at = {"transform": axes.get_xaxis_transform(), "ha": "right", "va": "bottom", "color": style.MUTED}
         axes.text(axes.get_xlim()[1], 1.02, "no likelihood", **at)
-    points = [
-        Point(
-            name=SIGNS[row.metrics[LIKELIHOOD]["kind"]] + row.model if LIKELIHOOD in row.metrics else row.model,
-            x=row.metrics.get(LIKELIHOOD, {"value": strip}),
-            y=row.metrics[metric],
-            look=looks(table)[row.model],
-        )
-        for row in rows
-    ]
-    draw_points(axes, points)
+    points = points_of(rows, table, x=[row.metrics.get(LIKELIHOOD, {"value": strip}) for row in rows], y=metric)
+    draw_points(axes, [dataclasses.replace(p, name=SIGNS[p.x.get("kind", "exact")] + p.name) for p in points])
     axes.set_xlabel(f"{scored[0].get('unit') or title_on(LIKELIHOOD, table)}  (← better)")
     axes.set_ylabel(f"{title_of(metric)}  (← better)")
 
@@ -191,16 +188,7 @@ def cost_panels(table: Table) -> dict[str, Draw]:
     for name, cost in ((metric, "training"), (metric, "sampling"), (LIKELIHOOD, "training")):
         rows = [row for row in table.families if name in row.metrics]
         if name is not None and len(rows) > 1:
-            points = [
-                Point(
-                    name=row.model,
-                    x={"value": seconds_of(row)[cost]},
-                    y=row.metrics[name],
-                    look=looks(table)[row.model],
-                    is_floor=row.is_floor,
-                )
-                for row in rows
-            ]
+            points = points_of(rows, table, x=[{"value": seconds_of(row)[cost]} for row in rows], y=name)
             title = title_on(name, table)
             panels[f"{title} and cost of {cost}"] = partial(draw_cost, points=points, title=title, cost=cost)
     return panels

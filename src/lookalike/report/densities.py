@@ -13,6 +13,8 @@ from lookalike.report import style
 from lookalike.report.cells import Row, Table
 from lookalike.report.panels import Draw, legend_above
 
+Floats = NDArray[np.float64]
+
 
 def density_panels(table: Table) -> dict[str, Draw]:
     """Return a panel for each family on a data set of one dimension, with the same axes; no panel for other data."""
@@ -30,7 +32,7 @@ def density_panels(table: Table) -> dict[str, Draw]:
     return {row.model: partial(draw_density, row=row, **shared) for row in table.families}
 
 
-def bins(data: NDArray[Any], *, step: float) -> NDArray[np.float64]:
+def bins(data: NDArray[Any], *, step: float) -> Floats:
     """Return the edges of about 24 bins of a round width, a multiple of the grid's step, with room on both sides.
 
     They lie half a step off the grid, so that no value lies on an edge.
@@ -44,14 +46,7 @@ def bins(data: NDArray[Any], *, step: float) -> NDArray[np.float64]:
 
 
 def draw_density(
-    axes: Any,
-    *,
-    row: Row,
-    domain: Domain,
-    data: NDArray[Any],
-    edges: NDArray[np.float64],
-    top: float,
-    truth: dict[str, NDArray[Any]],
+    axes: Any, *, row: Row, domain: Domain, data: Floats, edges: Floats, top: float, truth: dict[str, NDArray[Any]]
 ) -> None:
     """Draw the histogram of the data, the probabilities of the model at the same resolution, the histogram of samples.
 

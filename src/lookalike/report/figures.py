@@ -88,13 +88,17 @@ def draw_scores(axes: Any, *, rows: list[Row], real: Row, metric: Metric) -> Non
     axes.set_xlabel(f"{entries[0].get('unit') or metric.title}  ({arrow})")
 
 
-def sheets(table: Table) -> dict[str, str]:
-    """Return the SVGs of `results/<run>/figures/` by name, in light colours."""
-    found = {
+def figures_of(table: Table) -> dict[str, Panels]:
+    """Return the panels of every figure of a data set by name, without those that show cost."""
+    return {
         "scores": score_panels(table),
         "fidelity": Panels(draws=fidelity_panels(table), size=CLOUD),
         "likelihood": Panels(draws=likelihood_panels(table), size=CLOUD),
         "losses": loss_panels(table),
         **shown(table.prepared.domain).panels(table),
     }
-    return {name: sheet(panels) for name, panels in found.items() if panels.draws}
+
+
+def sheets(table: Table) -> dict[str, str]:
+    """Return the SVGs of `results/<run>/figures/` by name, in light colours."""
+    return {name: sheet(panels) for name, panels in figures_of(table).items() if panels.draws}

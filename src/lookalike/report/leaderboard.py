@@ -11,19 +11,10 @@ from typing import Any
 from lookalike.metrics.catalogue import METRICS
 from lookalike.report.cells import Entry, Table
 from lookalike.report.contest import Place
-from lookalike.report.ranking import Number, missing, places, rank
+from lookalike.report.ranking import missing, places, rank
+from lookalike.report.rendering import render
 
 SEEDS = ", or mean ± standard deviation over n training seeds"
-
-READING = """\
-Lower is better. The number in parentheses is the rank among the trained families: one more than the number of families
-that are certainly better. Bold numbers are the best (1) or not distinguishable from the best (=1): the difference is
-within two standard errors (of bits: of the differences at each test point) or, where both families were trained with
-several seeds, not significant at the 5 % level between seeds (Welch's t-test). The sign ≤ marks an upper bound on the
-bits, ≈ an estimate that can err to either side. A bound that beats an exact value settles the order; the reverse does
-not, and neither does an estimate against a number of another kind. A question mark says that a family with a better
-number of another kind may be ahead. Numbers marked † were measured under another protocol and are not ranked. “none”
-means that a family has no likelihood: it cannot say how probable an observation is."""
 
 
 def leaderboard(tables: list[Table]) -> dict[str, dict[str, dict[str, Entry]]]:
@@ -60,24 +51,9 @@ def field(value: Any) -> Any:
 
 def to_markdown(tables: list[Table]) -> str:
     """Return one table per data set, with numbers rounded by their errors."""
-    seeds = SEEDS if any(table.has_several_seeds for table in tables) else ""
-    floors = list(dict.fromkeys(floor for table in tables for floor in table.floors))
-    no_rank = f" Floors ({', '.join(floors)}) are there to be compared with and have no rank." if floors else ""
-    lines = ["# Leaderboard", "", f"Value ± standard error{seeds}. {READING}{no_rank}".replace("\n", " ")]
-    for table in tables:
-        ranking = rank(table)
-        titles = [metric.title for metric in ranking.metrics]
-        cells = [["model", "likelihood", *titles], ["---", "---", *("---:" for _ in titles)]]
-        cells += [[line.model, line.likelihood, *map(in_markdown, line.numbers)] for line in ranking.lines]
-        lines += ["", f"## {table.name}", "", *(f"| {' | '.join(cell)} |" for cell in cells)]
-        lines += [note for sentence in ranking.refused for note in ("", f"† {sentence}")]
-        lines += [note for sentence in missing(table) for note in ("", sentence)]
-    return "\n".join(lines) + "\n"
-
-
-def in_markdown(number: Number | None) -> str:
-    """Return `**1.23 ± 0.01 (1)**`: a number with its rank, or a dagger where it has none because of its protocol."""
-    if number is None:
-        return ""
-    text = number.text + (f" ({number.rank})" if number.rank else "") + (" †" if number.refused else "")
-    return f"**{text}**" if number.best else text
+    return render(
+        "leaderboard.md",
+        seeds=SEEDS if any(table.has_several_seeds for table in tables) else "",
+        floors=list(dict.fromkeys(floor for table in tables for floor in table.floors)),
+        boards={table.name: (rank(table), missing(table)) for table in tables},
+    )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lookalike.domain.prepared import SPLITS
 from lookalike.report import style
 from lookalike.report.cells import Row, Table
-from lookalike.report.panels import Draw
+from lookalike.report.panels import Draw, Panels
 
 Floats = NDArray[np.float64]
 
@@ -70,25 +70,22 @@ def everything(table: Table) -> NDArray[Any]:
     return np.concatenate([np.asarray(table.prepared.values(split)) for split in SPLITS])
 
 
-def contour_panels(table: Table) -> dict[str, Draw]:
-    """Return a panel for each family on a data set of two dimensions, with the same axes; no panel for other data."""
+def plane_panels(table: Table) -> dict[str, Panels]:
+    """Return contours of every P_model over P_data, and maps of all with the same scale; nothing for other dimensions.
+
+    All panels of a figure have the same axes.
+    """
     if table.prepared.domain.dimensions != 2:
         return {}
-    data = map_of(table.real, table)
-    return {
-        row.model: partial(draw_contours, model=map_of(row, table), data=data, table=table) for row in table.families
+    data, models = map_of(table.real, table), {row.model: map_of(row, table) for row in table.families}
+    top, title = float(data.density.max()), "data" if data.counted else "truth"
+    contours: dict[str, Draw] = {
+        name: partial(draw_contours, model=model, data=data, table=table) for name, model in models.items()
     }
-
-
-def map_panels(table: Table) -> dict[str, Draw]:
-    """Return panels of P_data and of every P_model with the same scale; no panel for data of other dimensions."""
-    if table.prepared.domain.dimensions != 2:
-        return {}
-    data = map_of(table.real, table)
-    top = float(data.density.max())
-    title = "data" if data.counted else "truth"
-    rows = {title: data} | {row.model: map_of(row, table) for row in table.families}
-    return {name: partial(draw_map, shown=shown, top=top, table=table) for name, shown in rows.items()}
+    maps: dict[str, Draw] = {
+        name: partial(draw_map, shown=shown, top=top, table=table) for name, shown in ({title: data} | models).items()
+    }
+    return {"contours": Panels(draws=contours, size=MAP), "maps": Panels(draws=maps, size=MAP)}
 
 
 def draw_contours(axes: Any, *, model: Map, data: Map, table: Table) -> None:

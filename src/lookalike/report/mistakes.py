@@ -50,10 +50,11 @@ def distinguishable(own: Metrics, real: Metrics) -> list[str]:
 def missing(own: Metrics, real: Metrics) -> list[str]:
     """Return which regions and classes of the data are missing among the samples."""
     found = []
-    if is_less(own.get("coverage"), bar := real.get("coverage")):
-        of_real = f" (real data: {in_per_cent(bar, rest=True)} %)" if bar else ""
-        share = in_per_cent(own["coverage"], rest=True)
-        found.append(f"It misses parts of the data: {share} % of the test points have no sample near them{of_real}.")
+    if is_less(own.get("coverage"), real.get("coverage")):
+        share, bar = (in_per_cent(entries["coverage"], rest=True) for entries in (own, real))
+        found.append(
+            f"It misses parts of the data: {share} % of the test points have no sample near them (real data: {bar} %)."
+        )
     if short := own.get("class_gap", {}).get("short", []):
         found.append(f"It draws too little of {'class' if len(short) == 1 else 'classes'} {', '.join(short)}.")
     return found
@@ -62,10 +63,9 @@ def missing(own: Metrics, real: Metrics) -> list[str]:
 def made_up(own: Metrics, real: Metrics) -> list[str]:
     """Return which samples lie where no data do."""
     found = []
-    if is_less(own.get("precision"), bar := real.get("precision")):
-        of_real = f" (real data: {in_per_cent(bar, rest=True)} %)" if bar else ""
-        share = in_per_cent(own["precision"], rest=True)
-        found.append(f"It makes things up: {share} % of its samples have no test point near them{of_real}.")
+    if is_less(own.get("precision"), real.get("precision")):
+        share, bar = (in_per_cent(entries["precision"], rest=True) for entries in (own, real))
+        found.append(f"It makes things up: {share} % of its samples have no test point near them (real data: {bar} %).")
     if (outside := own.get("share_outside")) and outside["value"] > 0:
         found.append(f"The true distribution rules out {in_per_cent(outside)} % of its samples.")
     return found
@@ -83,9 +83,9 @@ def too_often(own: Metrics, real: Metrics) -> list[str]:
 
 def memorized(own: Metrics, copied: list[str]) -> list[str]:
     """Return whether samples copy training data, and whether the likelihood is better on training data."""
-    found = [f"Its samples are closer to its training data than real data are, by {' and '.join(copied)}."] * bool(
-        copied
-    )
+    found = []
+    if copied:
+        found.append(f"Its samples are closer to its training data than real data are, by {' and '.join(copied)}.")
     test, train = own.get(LIKELIHOOD), own.get(f"{LIKELIHOOD}_train")
     if test and train and is_less(train, test):
         gap = describe({"value": test["value"] - train["value"], "error": combined_error(test, train)})

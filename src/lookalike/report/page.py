@@ -54,13 +54,8 @@ def section(table: Table) -> dict[str, Any]:
     kind = shown(table.prepared.domain)
     drawn = [(row, kind.pictures(row, table)) for row in table.rows]
     names = ("nearest", "missed", "made_up", "samples")
-    figures_of = {
-        "trades": Panels(draws=clouds.likelihood_panels(table) | clouds.cost_panels(table), size=clouds.CLOUD),
-        "scores": figures.score_panels(table),
-        "fidelity": Panels(draws=clouds.fidelity_panels(table), size=clouds.CLOUD),
-        "losses": figures.loss_panels(table),
-        **kind.panels(table),
-    }
+    drawings = figures.figures_of(table)
+    trades = Panels(draws=drawings.pop("likelihood").draws | clouds.cost_panels(table), size=clouds.CLOUD)
     scores = {row.model: caption(row) for row in table.rows}
     return {
         "name": table.name,
@@ -76,7 +71,9 @@ def section(table: Table) -> dict[str, Any]:
         "wrong": mistakes(table),
         "scores": scores,
         "is_known": any(name.startswith("density_") for name in table.real.arrays),
-        "figures": {name: svgs(panels, f"{table.name}-{name}") for name, panels in figures_of.items()},
+        "figures": {
+            name: svgs(panels, f"{table.name}-{name}") for name, panels in (drawings | {"trades": trades}).items()
+        },
         "pictures": {
             name: [(row, data_uri(images[name])) for row, images in drawn if name in images] for name in names
         },
@@ -101,8 +98,8 @@ def tiles(table: Table) -> list[dict[str, Any]]:
         first = winners(table.families, known[question]) if question in known else []
         if question and first:
             best = next(row for row in table.families if row.model == first[0]).metrics[question]
-            found.append({"question": question, "model": first[0], "entry": best, "title": known[question].title})
-            found[-1]["rivals"] = first[1:]
+            title, (model, *rivals) = known[question].title, first
+            found.append({"question": question, "model": model, "entry": best, "title": title, "rivals": rivals})
     if distance in table.real.metrics:
         entry = table.real.metrics[str(distance)]
         found.append({"question": REAL, "model": "real data", "entry": entry, "title": title_of(str(distance))})

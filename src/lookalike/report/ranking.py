@@ -127,12 +127,12 @@ def shown_metrics(table: Table) -> list[Metric]:
     return known + [Metric(name=name, title=title_of(name), better=None, real="") for name in others]
 
 
-def is_copied(metric: Metric, entry: Entry, real: Entry | None) -> bool:
+def is_copied(metric: Metric, entry: Entry | None, real: Entry | None) -> bool:
     """Return whether a number lies on the copies' side of that of real data, by more than two standard errors.
 
     The share of repeats grows with the number of samples, so that it is only compared at the same number.
     """
-    if real is None or metric.copies is None:
+    if entry is None or real is None or metric.copies is None:
         return False
     if metric.name == "duplicates" and entry.get("samples") != real.get("samples"):
         return False
@@ -142,14 +142,9 @@ def is_copied(metric: Metric, entry: Entry, real: Entry | None) -> bool:
 
 def caught(table: Table) -> list[tuple[str, list[str]]]:
     """Return the families that are nearer to the training data than real data are, and the metrics that show it."""
+    shows = [metric for metric in NOVELTY if metric.name != "duplicates"]
     found = {
-        row.model: [
-            metric.title
-            for metric in NOVELTY
-            if metric.name in row.metrics
-            and metric.name != "duplicates"
-            and is_copied(metric, row.metrics[metric.name], table.real.metrics.get(metric.name))
-        ]
+        row.model: [m.title for m in shows if is_copied(m, row.metrics.get(m.name), table.real.metrics.get(m.name))]
         for row in table.families
     }
     return [(model, titles) for model, titles in found.items() if titles]

@@ -8,7 +8,7 @@ from PIL import Image
 from lookalike.domain.domain import Domain
 from lookalike.report.cells import Table
 from lookalike.report.densities import density_panels
-from lookalike.report.maps import MAP, contour_panels, map_panels
+from lookalike.report.maps import plane_panels
 from lookalike.report.panels import PANEL, Panels
 from lookalike.report.pictures import image_pictures
 
@@ -34,11 +34,7 @@ def describe_table(domain: Domain) -> str:
 
 def table_panels(table: Table) -> dict[str, Panels]:
     """Return the panels of one column or of two columns."""
-    return {
-        "densities": Panels(draws=density_panels(table), size=PANEL),
-        "contours": Panels(draws=contour_panels(table), size=MAP),
-        "maps": Panels(draws=map_panels(table), size=MAP),
-    }
+    return {"densities": Panels(draws=density_panels(table), size=PANEL), **plane_panels(table)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -28,37 +28,16 @@ DATA_MAP = "#868d99"
 """Colour of data in a map. The theme does not change its pixels, so it is visible on both surfaces."""
 
 SETTINGS: dict[str, Any] = {
-    "axes.edgecolor": RULE,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.labelcolor": MUTED,
-    "axes.labelsize": 8,
-    "axes.linewidth": 0.8,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlecolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "figure.facecolor": SURFACE,
-    "font.family": "DejaVu Sans",
-    "font.size": 8,
-    "grid.color": RULE,
-    "grid.linewidth": 0.5,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "legend.labelcolor": MUTED,
-    "lines.solid_capstyle": "round",
+    "figure.facecolor": SURFACE, "font.family": "DejaVu Sans", "font.size": 8, "text.color": INK,
+    "axes.facecolor": "none", "axes.edgecolor": RULE, "axes.linewidth": 0.8, "axes.labelcolor": MUTED,
+    "axes.labelsize": 8, "axes.titlecolor": INK, "axes.titlesize": 9, "axes.titleweight": "bold",
+    "axes.titlelocation": "left", "axes.spines.right": False, "axes.spines.top": False,
+    "axes.grid": True, "axes.axisbelow": True, "grid.color": RULE, "grid.linewidth": 0.5,
+    "xtick.color": RULE, "xtick.labelcolor": MUTED, "xtick.labelsize": 8,
+    "ytick.color": RULE, "ytick.labelcolor": MUTED, "ytick.labelsize": 8,
+    "legend.fontsize": 8, "legend.frameon": False, "legend.labelcolor": MUTED, "lines.solid_capstyle": "round",
     "svg.hashsalt": "lookalike",  # Without it every run gives its clip paths other names.
-    "text.color": INK,
-    "xtick.color": RULE,
-    "xtick.labelcolor": MUTED,
-    "xtick.labelsize": 8,
-    "ytick.color": RULE,
-    "ytick.labelcolor": MUTED,
-    "ytick.labelsize": 8,
-}
+}  # fmt: skip
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from lookalike.sweeps.trial import SWEEP_KEYS
 from lookalike.workspace.arguments import MODEL_SECTIONS, Section
 from lookalike.workspace.configuration import CONF, ROOT, Config, check
 from lookalike.workspace.errors import UserError
+from lookalike.workspace.litter import files_below
 from lookalike.workspace.pipeline import read_listed
 from lookalike.workspace.places import Cell
 
@@ -113,11 +114,7 @@ def locked() -> dict[str, dict[str, str]]:
 
 def digest(folder: Path) -> str:
     """Return DVC's digest of a folder: the digest of the list of its files and their MD5 sums."""
-    rows = [
-        {"md5": md5(path), "relpath": path.relative_to(folder).as_posix()}
-        for path in folder.rglob("*")
-        if path.is_file()
-    ]
+    rows = [{"md5": md5(path), "relpath": path.relative_to(folder).as_posix()} for path in files_below(folder)]
     rows.sort(key=lambda row: row["relpath"])
     return hashlib.md5(json.dumps(rows, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
@@ -135,6 +132,6 @@ def file_digest(path: Path) -> str | None:
 def base_digest(data: list[str]) -> str:
     """Return a digest of everything that a trial depends on beside its overrides: code, configuration files, data."""
     total = hashlib.sha256()
-    for path in sorted([*(ROOT / "src").rglob("*.py"), *CONF.rglob("*.yaml")]):
+    for path in (*files_below(ROOT / "src", "*.py"), *files_below(CONF, "*.yaml")):
         total.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
     return hashlib.sha256((total.hexdigest() + json.dumps(sorted(data))).encode()).hexdigest()[:16]

@@ -28,6 +28,7 @@ from lookalike.workspace.configuration import CONF, ROOT, choices, groups
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.fingerprint import git_state
 from lookalike.workspace.interrupts import INTERRUPTED
+from lookalike.workspace.litter import files_below
 from lookalike.workspace.places import Cell
 
 UNNAMED = ("hydra/launcher", "hydra.launcher.", "hydra.sweeper.n_trials", "hydra.sweeper.n_jobs", "tracking", "sweep.")
@@ -157,7 +158,7 @@ def describe(sweep: Sweep, space: Space, plain: Section, arguments: list[str], d
         "split": plain["split"],
         "data": data,
         "base": base_digest([f"{name} {digest}" for name, digest in data.items()]),
-        "files": {str(path.relative_to(ROOT)): file_digest(path) for path in sorted((CONF / "model").glob("*.yaml"))},
+        "files": {str(path.relative_to(ROOT)): file_digest(path) for path in files_below(CONF / "model", "*.yaml")},
         "git": git_state(ROOT),
         "tracking": plain["tracking"],
         "session": time.strftime("%Y-%m-%dT%H:%M:%S") + f"-{os.getpid()}",

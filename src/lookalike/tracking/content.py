@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.workspace.fingerprint import SOURCE, code_digest, git_state, source_of
+from lookalike.workspace.litter import files_below
 
 Record = dict[str, Any]
 
@@ -63,7 +64,7 @@ def read(stage: str, folder: Path, *, settings: Record | None = None) -> Content
         folder: its output.
         settings: the sampling settings, used if the folder has no `settings.json`.
     """
-    found = digest(sorted(path for path in folder.rglob("*") if path.is_file()))
+    found = digest(list(files_below(folder)))
     if stage == "train":
         return read_train(folder, found)
     if stage == "sample":

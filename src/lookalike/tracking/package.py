@@ -11,6 +11,7 @@ from lookalike.report.cells import Row
 from lookalike.tracking.serving import serving_code, serving_digest
 from lookalike.workspace.files import write_json
 from lookalike.workspace.fingerprint import SOURCE, closure
+from lookalike.workspace.litter import files_below
 
 SCRIPT = Path(__file__).with_name("served_model.py")
 """What MLflow runs when the model is loaded."""
@@ -31,7 +32,7 @@ def write_model(row: Row, cell: Path, settings: dict[str, Any], folder: Path) ->
 
 def write_code(row: Row, folder: Path) -> None:
     """Copy the part of this package that serves any family, since a process may load models of several."""
-    families = sorted((SOURCE / "lookalike" / "families").glob("*.py"))
+    families = list(files_below(SOURCE / "lookalike" / "families", "*.py"))
     for path in closure([*serving_code(section_of(row)), *families]):
         place = folder / path.relative_to(SOURCE)
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lookalike.domain.kinds import load_domain
 from lookalike.tracking.content import STAGES, Content, Point, Record, digest, read
+from lookalike.workspace.litter import files_below
 
 CELLS = "*/*/*/train/model.json"
 """The trained models of all cells, below `artifacts/`."""
@@ -155,7 +156,7 @@ class Report:
         card = self.folder / "cards" / f"{data}-{model}.md"
         known = [path.name for path in self.artifacts.iterdir() if path.is_dir()]
         kept: dict[str, list[Path]] = {}
-        for path in [self.folder / "report.html", card, *sorted((self.folder / "figures").rglob("*"))]:
+        for path in [self.folder / "report.html", card, *files_below(self.folder / "figures")]:
             place = path.relative_to(self.folder)
             named = [name for name in known if re.search(rf"(^|[\W_]){re.escape(name)}([\W_]|$)", str(place))]
             if path.is_file() and (not named or max(named, key=len) == data):

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 import lookalike
 from lookalike.workspace.arguments import MODEL_SECTIONS, Section, Strict, explain_validation
 from lookalike.workspace.errors import UserError
+from lookalike.workspace.litter import is_litter
 from lookalike.workspace.ranges import (
     AtLeastTwo,
     NonNegativeFloat,
@@ -176,12 +177,12 @@ FAMILY = re.compile(r"lookalike\.families\.\w+\.\w+")
 
 def choices(group: str) -> list[str]:
     """Return the names of the choices of a configuration group."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if not is_litter(Path(path.name)))
 
 
 def groups() -> list[str]:
     """Return the names of a stage's configuration groups; search spaces belong to sweeps alone."""
-    found = {path.name for path in CONF.iterdir() if path.is_dir() and any(path.glob("*.yaml"))}
+    found = {path.parent.name for path in CONF.glob("*/*.yaml") if not is_litter(path.relative_to(CONF))}
     return sorted(found - {"search"})
 
 
@@ -222,7 +223,12 @@ def compose_unchecked(overrides: list[str]) -> Section:
             raise UserError(explain_grammar(error.override)) from None
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise UserError(f"configuration: {' '.join(str(error).split())}") from None
-    return typing.cast(Section, plain)
+    found = typing.cast(Section, plain)
+    chosen = [item.removeprefix("data=") for item in overrides if item.startswith("data=")]
+    if chosen and (name := found["data"].get("name", chosen[-1])) != chosen[-1]:
+        path = f"conf/data/{chosen[-1]}.yaml"
+        raise UserError(f"{path}: its name is '{name}'; write `name: {chosen[-1]}`, the name of the file")
+    return found
 
 
 def check(plain: Section) -> Config:

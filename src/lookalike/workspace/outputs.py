@@ -1,16 +1,17 @@
-"""Write an output folder as a whole or not at all."""
+"""Write an output folder as a whole or not at all, and leave the files of others in it alone."""
 
 import errno
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lookalike.workspace.configuration import ROOT
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.interrupts import raise_from_now_on
+from lookalike.workspace.litter import files_below
 from lookalike.workspace.locks import claim
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -29,35 +30,41 @@ def disk_problem(error: BaseException | None) -> str | None:
     return None
 
 
-def check_replaceable(folder: Path, holds: Collection[str] | None) -> None:
-    """Raise a UserError if a folder holds something that a stage did not write, and so must not be replaced."""
+def check_replaceable(folder: Path) -> None:
+    """Raise a UserError if a folder must not be replaced."""
     if ROOT.is_relative_to(folder.resolve()):
         raise UserError(f"cannot write to {folder}: it holds this checkout, and would be replaced as a whole")
     if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
         raise UserError(f"cannot write to {folder}: it is not a folder")
-    foreign = sorted({path.name for path in folder.glob("*")} - set(holds)) if holds is not None else []
-    if foreign:
-        raise UserError(
-            f"cannot write to {folder}: it would be replaced as a whole, and {foreign[0]} in it is not from this stage"
-        )
+
+
+def merge(draft: Path, folder: Path, old: Iterable[Path]) -> None:
+    """Move the files of a draft into a folder, and delete old files that none of them replaces."""
+    new = [folder / path.relative_to(draft) for path in files_below(draft)]
+    for path in new:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (draft / path.relative_to(folder)).replace(path)
+    for path in set(old) - set(new):
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 
 @contextmanager
-def writing(folder: Path, *, holds: Collection[str] | None = None) -> Iterator[Path]:
+def writing(folder: Path, *, own: Callable[[Path], Iterable[Path]] | None = None) -> Iterator[Path]:
     """Yield a draft folder that replaces `folder` if the block succeeds, and is deleted if it fails.
 
     What a killed process left behind is deleted first.
 
     Args:
         folder: the output folder; the one of an earlier run is replaced as a whole.
-        holds: the only names that the folder may contain; None if it belongs to the stage alone.
+        own: for a folder that others may put files into, returns the files in it that an earlier run wrote; the draft
+            replaces these alone. None if the folder belongs to the stage alone.
 
     Raises:
-        UserError: before the block runs: the place is not writable, holds something else, or another process is
-            writing there; afterwards: the disk is full.
+        UserError: before the block runs: the place is not writable, or another process is writing there; afterwards:
+            the disk is full.
         KeyboardInterrupt: Ctrl-C or SIGTERM stopped the process.
     """
-    check_replaceable(folder, holds)
+    check_replaceable(folder)
     raise_from_now_on()
     draft, old = (folder.parent / f".{folder.name}-{part}" for part in ("draft", "old"))
     try:
@@ -78,6 +85,9 @@ def writing(folder: Path, *, holds: Collection[str] | None = None) -> Iterator[P
         raise UserError(f"cannot write to {folder}: {error.strerror}") from None
     try:
         yield draft
+        if own is not None and folder.exists():
+            merge(draft, folder, list(own(folder)))
+            return
         if folder.exists():
             folder.rename(old)
         try:

@@ -34,15 +34,16 @@ class Listed:
         """Return the seeds that a family is run with."""
         return [0] if model in self.floors else self.seeds
 
-    def of(self, data: str) -> "Listed":
-        """Return the lists with one data set alone.
-
-        Raises:
-            UserError: it is not listed.
-        """
-        if data not in self.data:
-            raise UserError(f"data={data}: conf/pipeline.yaml lists {', '.join(self.data)}; add it there")
-        return dataclasses.replace(self, data=[data])
+    def of(self, data: str, artifacts: Path) -> "Listed":
+        """Return the lists with one data set alone; for one that is not listed, with the cells that it has."""
+        cells = [path.parents[1] for path in (artifacts / data).glob("*/*/train/model.json")]
+        seeds = sorted({int(cell.name) for cell in cells if cell.name.isdecimal()})
+        if data in self.data or not seeds:
+            return dataclasses.replace(self, data=[data])
+        found = {cell.parent.name for cell in cells}
+        models = [*(name for name in self.models if name in found), *sorted(found - set(self.all_models))]
+        floors = [name for name in self.floors if name in found]
+        return Listed(data=[data], models=models, floors=floors, seeds=seeds)
 
     def check(self) -> None:
         """Raise a UserError if a data set or a family has no file in `conf/`."""

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from pathlib import Path
 from lookalike.workspace.configuration import ROOT
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.interrupts import raise_from_now_on
+
+OPTIONAL = re.compile(r"(train|validation|test)(_\w+)?\.npy|weights\.\w+")
+"""Names of files that a stage writes for some settings only, so that an old one must not stay."""
 
 
 def claim(draft: Path) -> int:
@@ -50,7 +54,7 @@ def writing(folder: Path, *, holds: Collection[str] | None = None) -> Iterator[P
     What a killed process left behind is deleted first.
 
     Args:
-        folder: the output folder; the one of an earlier run is replaced as a whole.
+        folder: the output folder; the one of an earlier run is replaced, and a user's own files in it stay.
         holds: the only names that the folder may contain; None if it belongs to the stage alone.
 
     Raises:
@@ -65,8 +69,8 @@ def writing(folder: Path, *, holds: Collection[str] | None = None) -> Iterator[P
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists() and not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-        if old.exists() and not folder.exists():
-            old.rename(folder)
+        if old.exists():
+            carry_over(old, folder) if folder.exists() else old.rename(folder)
         if draft.exists():
             os.close(claim(draft))
         shutil.rmtree(old, ignore_errors=True)
@@ -87,7 +91,19 @@ def writing(folder: Path, *, holds: Collection[str] | None = None) -> Iterator[P
             if old.exists():
                 old.rename(folder)
             raise
+        if old.exists():
+            carry_over(old, folder)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         os.close(claimed)
+
+
+def carry_over(old: Path, new: Path) -> None:
+    """Move the files that no stage wrote from an old output folder into the one that replaces it."""
+    for path in old.iterdir():
+        kept = new / path.name
+        if path.is_dir() and kept.is_dir():
+            carry_over(path, kept)
+        elif not os.path.lexists(kept) and not OPTIONAL.fullmatch(path.name):
+            path.rename(kept)

@@ -1,5 +1,8 @@
 """Shared fixtures: small domains, small models of every family, the folder of raw data."""
 
+import outside  # noqa: F401
+
+# isort: split
 import functools
 import os
 import shutil

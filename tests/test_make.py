@@ -108,6 +108,7 @@ def test_no_command_touches_a_file_that_a_user_put_anywhere(home: Path, make: Ru
     assert done.returncode == 0, done.stderr
     done = run(home, "python", "-m", "lookalike", "sample", "data=heights", "model=mixture", "budget=smoke")
     assert done.returncode == 0, done.stderr
+    assert not (home / ".dvc" / "config.local").exists(), "only a checkout without git needs it"
     for path, expected in planted.items():
         assert path.is_file(), f"{path} was deleted"
         assert path.read_bytes() == expected

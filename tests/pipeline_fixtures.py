@@ -98,7 +98,8 @@ def new_checkout(tmp_path_factory: pytest.TempPathFactory, run: Callable[..., Do
         run(checkout, "git", "init", "-q")
         listed = run(source, "git", f"--git-dir={checkout}/.git", "ls-files", "-o", "--exclude-standard", "-z").stdout
         for name in listed.split("\0"):
-            if (source / name).is_file() and not name.startswith(("artifacts/", "results/", ".trace/")) and name != "dvc.lock":
+            made = name.startswith(("artifacts/", "results/", ".trace/")) or name == "dvc.lock"
+            if (source / name).is_file() and not made:
                 (checkout / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source / name, checkout / name)
         if pipeline:

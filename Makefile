@@ -1,9 +1,11 @@
 # `make repro` and `make test` do everything on a fresh machine; `make help` lists the rest.
+# Only features of GNU make 3.81, which macOS brings.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# DVC and the stages find the environment's python first.
+# DVC and the stages find the environment's python first, and the code of this checkout before that of any other.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONPATH := $(CURDIR)/src$(if $(PYTHONPATH),:$(PYTHONPATH))
 # Nothing phones home.
 export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -12,60 +14,82 @@ export WANDB_SILENT := true
 # Test files that run side by side: one per core, at most four, because each needs memory.
 TEST_JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
 
+# Whether the scripts of the environment lead to another place: it was copied, moved or linked from another checkout.
+ELSEWHERE := $(shell test -e $(BIN)/dvc && cd -P . && here=$$(cd $(VENV) && pwd) \
+	&& ! head -n 2 $(BIN)/dvc | grep -qF "$$here/bin/python" && echo yes)
+# Whether the environment is of no use: also if its making was interrupted, or its Python is gone.
+BROKEN := $(or $(ELSEWHERE),$(shell test -e $(VENV)/.unfinished && echo yes; \
+	test -d $(VENV) && ! test -x $(BIN)/python && echo yes))
+
 .DEFAULT_GOAL := help
-.PHONY: help env data repro heights ui report test lint types format benchmark docs clean
+.PHONY: help env again data repro heights ui report test lint types format benchmark audit docs clean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 env: $(VENV)/.installed ## Make .venv and install everything into it
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints.txt $(if $(BROKEN),again)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version)'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -z "$(ELSEWHERE)" || ! test -L $(VENV) || { echo "error: $(VENV) is a link to the environment of another \
+	checkout: delete the link (rm $(VENV)), and make will make an environment here" >&2; exit 1; }
+	@test -z "$(BROKEN)" || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@touch $(VENV)/.unfinished
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@rm $(VENV)/.unfinished
 	@touch $@
 
 data: env ## Bring the raw data out of the bundled remote
-	@dvc pull --quiet data.dvc
+	@$(BIN)/lookalike data
 
-# With DATA, `dvc repro` must not start on the other data sets, so it is asked for the comparison alone.
+# Everything else is up to date after `lookalike cells`, and DVC would rewrite data.dvc if there are files of yours in data/.
 repro: data ## Run the whole pipeline (of DATA=emoji alone, JOBS=2 cells at once), show the leaderboard
-	@lookalike cells $(DATA) $(if $(JOBS),--jobs $(JOBS))
-	@dvc repro --quiet $(if $(DATA),--single-item compare) >/dev/null
-	@lookalike report
+	@$(BIN)/lookalike cells $(DATA) $(if $(JOBS),--jobs $(JOBS))
+	@$(BIN)/dvc repro --quiet --single-item compare >/dev/null
+	@$(BIN)/lookalike report
 
 heights: data ## A first look in a few minutes: the heights cells alone
-	@lookalike cells heights $(if $(JOBS),--jobs $(JOBS))
-	@lookalike compare data=heights paths.results=.lookalike/heights
+	@$(BIN)/lookalike cells heights $(if $(JOBS),--jobs $(JOBS))
+	@$(BIN)/lookalike compare data=heights paths.results=.lookalike/heights
 
 report: env ## Show the leaderboard and where to look next
-	@lookalike report
+	@$(BIN)/lookalike report
 
 ui: env ## Open the MLflow UI on http://127.0.0.1:5000
-	mlflow ui --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlflow.db) --host 127.0.0.1 --port 5000
+	$(BIN)/mlflow ui --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlflow.db) --host 127.0.0.1 --port 5000
 
 test: data lint types ## Run linter, type checker and tests
-	pytest --numprocesses $(TEST_JOBS) --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses $(TEST_JOBS) --no-loadscope-reorder
 
 lint: env ## Run the linter
-	ruff check .
-	ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 types: env ## Run the type checker
-	mypy
+	$(BIN)/mypy
 
 format: env ## Format the code
-	ruff format .
-	ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 benchmark: env ## Measure training against a plain loop, the speed of every family, the cost of metrics
-	python benchmarks/training_throughput.py
-	python benchmarks/families.py
-	python benchmarks/metrics.py
+	$(BIN)/python benchmarks/training_throughput.py
+	$(BIN)/python benchmarks/families.py
+	$(BIN)/python benchmarks/metrics.py
+
+# The findings without a fix that were accepted, such as CVE-2026-1; docs/notes/audit.md has the reason for each.
+ACCEPTED :=
+
+audit: ## Look the pinned packages up in the public database of known vulnerabilities
+	@test -x .lookalike/audit/bin/pip-audit || { $(PYTHON) -m venv .lookalike/audit \
+	&& .lookalike/audit/bin/python -m pip install --quiet pip-audit; }
+	.lookalike/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off \
+	--requirement constraints.txt $(addprefix --ignore-vuln ,$(ACCEPTED))
 
 docs: env ## Build the documentation into site/
-	mkdocs build --strict
+	$(BIN)/mkdocs build --strict
 
 clean: ## Delete checkpoints and the local tracking store; keep data and results
 	rm -rf .lookalike mlflow.db mlartifacts wandb dvc_plots site

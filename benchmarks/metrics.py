@@ -10,7 +10,6 @@ features with torchmetrics and SciPy's `sqrtm`, from the same covariances, and s
 
 import argparse
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +26,7 @@ from lookalike.metrics.frechet import Moments, frechet, frechet_distances
 from lookalike.metrics.kernel import kernel_distance
 from lookalike.metrics.sliced import sliced_wasserstein
 from lookalike.metrics.support import support
+from lookalike.workspace.cost import peak_memory
 
 Floats = NDArray[np.float64]
 
@@ -101,9 +101,9 @@ def line(name: str, prepare: Callable[..., Any], sizes: tuple[int, ...], work: C
     clock, processor = time.perf_counter(), time.process_time()
     result = work(*arguments)
     clock, processor = time.perf_counter() - clock, time.process_time() - processor
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_memory()
     value = f"{result:.6g}" if isinstance(result, float) else ""
-    print(f"| {name} | {clock:.1f} | {processor:.1f} | {peak / 1024:,.0f} | {value} |", flush=True)
+    print(f"| {name} | {clock:.1f} | {processor:.1f} | {peak:,.0f} | {value} |", flush=True)
 
 
 def main() -> None:

@@ -1,5 +1,8 @@
 """Shared fixtures: small domains, small models of every family, the folder of raw data."""
 
+import outside  # noqa: F401
+
+# isort: split
 import functools
 import os
 import shutil
@@ -147,4 +150,4 @@ def raw_data() -> Path:
     for folder in (ROOT.parent / "shared" / "data", ROOT / "data"):
         if (folder / "mnist").is_dir() and (folder / "heights").is_dir():
             return folder
-    pytest.skip("no raw data here: `dvc pull data.dvc` brings them")
+    pytest.skip("no raw data here: `lookalike data` brings them")

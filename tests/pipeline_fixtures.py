@@ -58,9 +58,9 @@ def environment() -> Callable[[Path], dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def warm() -> Iterator[Warm]:
+def warm(request: pytest.FixtureRequest) -> Iterator[Warm]:
     """What runs scripts in processes that need not import torch first."""
-    forking = Warm()
+    forking = Warm(lambda: Path(request.getfixturevalue("checkout")))
     yield forking
     forking.close()
 
@@ -94,19 +94,21 @@ def new_checkout(tmp_path_factory: pytest.TempPathFactory, run: Callable[..., Do
 
     def make(pipeline: str = "", *, source: Path = ROOT) -> Path:
         checkout = tmp_path_factory.mktemp("checkout")
-        listed = run(source, "git", "ls-files", "-co", "--exclude-standard", "-z").stdout
+        # An empty repository knows no tracked files, so this also works where the source is not in git.
+        run(checkout, "git", "init", "-q")
+        listed = run(source, "git", f"--git-dir={checkout}/.git", "ls-files", "-o", "--exclude-standard", "-z").stdout
         for name in listed.split("\0"):
-            if (source / name).is_file() and not name.startswith(("artifacts/", "results/")) and name != "dvc.lock":
+            made = name.startswith(("artifacts/", "results/", ".trace/")) or name == "dvc.lock"
+            if (source / name).is_file() and not made:
                 (checkout / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source / name, checkout / name)
         if pipeline:
             (checkout / "conf" / "pipeline.yaml").write_text(pipeline)
         (checkout / ".trace").mkdir()
         (checkout / ".trace" / "sitecustomize.py").write_text(TRACE)
-        (checkout / ".git" / "info").mkdir(parents=True)
+        (checkout / ".git" / "info").mkdir(exist_ok=True)
         (checkout / ".git" / "info" / "exclude").write_text("/.trace/\n")
         for command in (
-            ("git", "init", "-q"),
             ("git", "add", "-A"),
             ("git", "commit", "-qm", "The working tree"),
             ("dvc", "pull", "-q", "data.dvc"),

@@ -88,13 +88,13 @@ def test_raw_data_that_are_not_what_was_published_are_named_with_the_cure(
     line = refused(work, "prepare", f"data={file.split('/')[0]}", f"paths.data={work / 'data'}")
     assert complaint in line
     assert str(work / "data" / file) in line
-    assert "data.dvc" in line
+    assert "run `lookalike data`" in line
 
 
 def test_a_data_folder_without_the_data_set_is_named_with_the_cure(work: Path, refused: Callable[..., str]) -> None:
     line = refused(work, "prepare", "data=heights", f"paths.data={work / 'nowhere'}")
     assert str(work / "nowhere" / TABLE) in line
-    assert "dvc pull data.dvc" in line
+    assert "`lookalike data` brings" in line
 
 
 @pytest.mark.parametrize(

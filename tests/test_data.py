@@ -124,7 +124,7 @@ def test_mnist_keeps_every_training_image_with_its_label_exactly_once(digits: In
 @pytest.fixture(scope="module")
 def emoji() -> InMemory:
     if not (ROOT / "data" / "emoji").is_dir():
-        pytest.skip("no raw data here: `dvc pull data.dvc` brings them")
+        pytest.skip("no raw data here: `lookalike data` brings them")
     source = read_data("emoji", ROOT / "data")
     values, labels = gathered(source)
     return InMemory(domain=source.domain, values=values, labels=labels, expected=source.expected)
@@ -166,11 +166,11 @@ def test_shares_that_leave_no_heights_are_refused(validation: float, test: float
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"missing: .*galton_families\.csv.*dvc pull"):
+    with pytest.raises(UserError, match=r"missing: .*galton_families\.csv.*lookalike data"):
         read_data("heights", tmp_path)
-    with pytest.raises(UserError, match=r"missing: .*train-images-idx3-ubyte\.gz.*dvc pull"):
+    with pytest.raises(UserError, match=r"missing: .*train-images-idx3-ubyte\.gz.*lookalike data"):
         read_data("mnist", tmp_path)
-    with pytest.raises(UserError, match=r"emoji\.zip is missing.*dvc pull"):
+    with pytest.raises(UserError, match=r"emoji\.zip is missing.*lookalike data"):
         read_data("emoji", tmp_path)
 
 

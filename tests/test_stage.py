@@ -41,14 +41,27 @@ def test_a_new_folder_appears_when_the_block_is_done_and_not_before(tmp_path: Pa
     assert os.listdir(folder.parent) == ["train"]
 
 
-def test_an_old_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    folder = tmp_path / "train"
+def test_the_files_of_an_old_folder_are_replaced_and_a_user_s_own_files_stay(tmp_path: Path) -> None:
+    folder = tmp_path / "prepared"
     (folder / "deeper").mkdir(parents=True)
-    (folder / "deeper" / "leftover").write_text("old")
+    for name in ("train.npy", "train_labels.npy", "notes.txt", "deeper/mine.png"):
+        (folder / name).write_text("old")
     with writing(folder) as draft:
+        (draft / "train.npy").write_text("new")
+        assert (folder / "train_labels.npy").read_text() == "old"
+    assert sorted(os.listdir(folder)) == ["deeper", "notes.txt", "train.npy"], "these data have no labels any more"
+    assert (folder / "train.npy").read_text() == "new"
+    assert (folder / "deeper" / "mine.png").read_text() == "old"
+    assert os.listdir(tmp_path) == ["prepared"]
+
+
+def test_a_user_s_file_survives_a_process_that_is_killed_between_two_renamings(tmp_path: Path) -> None:
+    for name in (".train-old/notes.txt", ".train-old/weights", "train/weights"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    with writing(tmp_path / "train") as draft:
         (draft / "weights").write_text("new")
-        assert (folder / "deeper" / "leftover").read_text() == "old"
-    assert os.listdir(folder) == ["weights"]
+    assert sorted(os.listdir(tmp_path / "train")) == ["notes.txt", "weights"]
     assert os.listdir(tmp_path) == ["train"]
 
 
@@ -247,14 +260,36 @@ def test_a_script_runs_its_own_code_even_if_python_ignores_the_environment(check
     assert done.stdout == f"{checkout / 'src' / 'lookalike' / '__init__.py'}\n", done.stderr
 
 
-def test_the_installed_command_is_refused_in_another_checkout(
+@pytest.mark.parametrize(
+    "command", [("report",), ("cells", "--help"), ("prepare", "seed=7", "--cfg"), ("sweep", "--help")]
+)
+def test_the_installed_command_runs_the_code_of_the_checkout_that_it_is_called_in(
+    command: tuple[str, ...], checkout: Path, environment: Callable[[Path], dict[str, str]], tmp_path: Path
+) -> None:
+    other = tmp_path / "src"
+    shutil.copytree(checkout / "src", other)
+    (other / "lookalike" / "workspace" / "errors.py").write_text("raise RuntimeError('code of another checkout')\n")
+    deep = checkout / "conf" / "data"
+    done = subprocess.run(
+        [sys.executable, "-m", "lookalike", *command], cwd=deep, env=environment(checkout) | {"PYTHONPATH": str(other)},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert "code of another checkout" not in done.stderr
+    assert (done.returncode, done.stderr) == (0, "") or (command == ("report",) and str(checkout) in done.stderr)
+
+
+def test_a_python_that_ignores_the_checkout_is_refused(
     checkout: Path, environment: Callable[[Path], dict[str, str]]
 ) -> None:
-    command = [sys.executable, "-m", "lookalike", "prepare", "data=heights"]
-    env = environment(checkout) | {"PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True, timeout=120)
+    start = "import sys; sys.path.insert(0, sys.argv.pop(1)); from lookalike.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-E", "-c", start, str(ROOT / "src"), "prepare", "data=heights"], cwd=checkout,
+        env=environment(checkout), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr == f"error: the installed package is that of {ROOT}: run `pip install -e .` in {checkout}\n"
+    assert done.stderr == (
+        f"error: the package that runs is that of another checkout: run `pip install -e .` in {checkout}\n"
+    )
 
 
 # Stopped and started again. A training of about a thousand steps, with twenty checkpoints and five previews.

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -29,10 +30,19 @@ ALONE = {
 """By which none of these starts a thread of its own when it is imported: a fork has but one."""
 
 
-class Warm:
-    """A process that forks others, one at a time."""
+ROOT = Path(__file__).resolve().parents[1]
 
-    def __init__(self) -> None:
+
+class Warm:
+    """A process that forks others, one at a time.
+
+    Args:
+        clean: returns a clean copy of this checkout. What is to run in this one runs there, so that it sees nothing of
+            the artifacts and sweeps of whoever runs the tests.
+    """
+
+    def __init__(self, clean: Callable[[], Path]) -> None:
+        self.clean = clean
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTHONPATH"))}
         self.process = subprocess.Popen(
             [sys.executable, __file__], env=kept | ALONE, start_new_session=True,
@@ -47,6 +57,9 @@ class Warm:
         Raises:
             subprocess.TimeoutExpired: it took longer; it was killed, and with it the process that would fork others.
         """
+        if cwd == ROOT:
+            cwd = self.clean()
+            env = env | {"PYTHONPATH": env.get("PYTHONPATH", "").replace(f"{ROOT}", f"{cwd}")}
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,9 @@
 
 import functools
 import importlib
+import os
 import sys
+from pathlib import Path
 
 from lookalike.workspace.interrupts import end_at_once
 from lookalike.workspace.utf8 import use_utf8
@@ -11,6 +13,7 @@ STAGES = ("prepare", "features", "train", "sample", "evaluate", "real", "compare
 """Stages of the pipeline, each a function of its name in `lookalike.stages`."""
 
 COMMANDS = {
+    "data": "bring the bundled raw data that are missing; all other files stay as they are",
     "cells": "run everything in the pipeline that is stale, several cells at once",
     "sweep": "train and score many configurations on validation data",
     "promote": "write the winner of a sweep into conf/",
@@ -30,10 +33,30 @@ def usage() -> str:
     return "\n".join([*lines, "", "`lookalike COMMAND --help` lists what a command accepts."])
 
 
+def follow_checkout() -> None:
+    """Start again with the code of the checkout that the working directory lies in, if this is another one's.
+
+    The installed package may be that of another checkout: a git worktree, a copy, or an environment that several share.
+    """
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        source = folder / "src"
+        if (source / "lookalike" / "stages").is_dir() and (folder / "conf" / "pipeline.yaml").is_file():
+            inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+            if source == Path(__file__).resolve().parents[1]:
+                return
+            if inherited[0] == str(source):  # and Python ignores it
+                sys.exit(
+                    f"error: the installed package is that of another checkout: run `pip install -e .` in {folder}"
+                )
+            os.environ["PYTHONPATH"] = os.pathsep.join([str(source), *filter(None, inherited)])
+            os.execv(sys.executable, [sys.executable, "-m", "lookalike", *sys.argv[1:]])
+
+
 def main() -> None:
     """Run the command that the first argument names."""
     end_at_once()
     use_utf8()
+    follow_checkout()
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in ("--help", "-h", "help"):
         print(usage())
@@ -51,7 +74,11 @@ def main() -> None:
         return
     from lookalike.workspace.command_line import run
 
-    if command == "report":
+    if command == "data":
+        from lookalike.cells.raw_data import data
+
+        run(data)
+    elif command == "report":
         from lookalike.report.results import report
 
         run(report)

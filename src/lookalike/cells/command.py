@@ -17,7 +17,7 @@ from lookalike.workspace.configuration import CONF, ROOT, choices, compose
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.interrupts import INTERRUPTED, raise_from_now_on
 from lookalike.workspace.locks import file_lock, holder_of
-from lookalike.workspace.pipeline import read_listed
+from lookalike.workspace.pipeline import check_links, read_listed
 
 ATTEMPTS = 3
 """How often a job is started that dies, or whose dependencies change while it runs."""
@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"'{names[1]}': give one data set, or none for all that conf/pipeline.yaml lists")
     if arguments.jobs is not None and arguments.jobs < 1:
         raise UserError(f"--jobs {arguments.jobs}: it is a whole number from 1 on")
+    check_links()
     data = names[0] if names else None
     check_listed(data, console)
     folder = Folder(ROOT / ".lookalike" / "cells")

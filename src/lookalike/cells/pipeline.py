@@ -119,13 +119,30 @@ class Pipeline:
 
 @contextlib.contextmanager
 def opened(data: str | None) -> Iterator[Pipeline]:
-    """Open the checkout's pipeline, or of one data set alone; DVC itself stays silent."""
+    """Open the checkout's pipeline, or of one data set alone."""
+    with opened_repo() as repo:
+        yield Pipeline(repo, data=data)
+
+
+@contextlib.contextmanager
+def opened_repo() -> Iterator[Any]:
+    """Open the checkout as DVC's repository; DVC itself stays silent.
+
+    DVC must be told, in its untracked local settings, if there is no git, as in an unpacked archive or a container.
+    """
+    from dvc.config import Config
     from dvc.repo import Repo
+    from dvc.scm import SCM, SCMError
 
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     os.environ.setdefault("DVC_NO_ANALYTICS", "true")
+    try:
+        SCM(str(ROOT))
+    except SCMError:
+        with Config(str(ROOT / ".dvc")).edit("local") as settings:
+            settings.setdefault("core", {})["no_scm"] = True
     with contextlib.chdir(ROOT), Repo(str(ROOT)) as repo:
-        yield Pipeline(repo, data=data)
+        yield repo
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from lookalike.workspace.errors import UserError
 CHUNK_BYTES = 2**20
 """Size of the values of one chunk. It bounds the memory that preparing a data set takes."""
 
-RESTORE = "Delete the file and run `dvc checkout data.dvc`, or put back your own original"
+RESTORE = "Delete the file and run `lookalike data`, or put back your own original"
 """What a user can do about a damaged file."""
 
 Rows = NDArray[np.int64]
@@ -106,7 +106,7 @@ def check_file(path: Path) -> None:
     """Raise a UserError that says how to get the raw data if a file of it is missing."""
     if not path.is_file():
         raise UserError(
-            f"raw data missing: {path}. `dvc pull data.dvc` brings the bundled data sets; put your own files there"
+            f"raw data missing: {path}. `lookalike data` brings the bundled data sets; put your own files there"
         )
 
 

@@ -78,7 +78,7 @@ def list_files(place: Path) -> Files:
     else:
         reason = "is not a ZIP archive" if place.is_file() else "is missing"
         raise UserError(
-            f"raw data: {place} {reason}. data.reader.folder names a folder or a ZIP archive; `dvc pull data.dvc` "
+            f"raw data: {place} {reason}. data.reader.folder names a folder or a ZIP archive; `lookalike data` "
             f"brings the bundled data sets"
         )
     names = sorted(name for name in found if not is_ignored(name))

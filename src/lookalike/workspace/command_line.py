@@ -5,7 +5,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 from lookalike.workspace.configuration import ROOT, Config, choices, compose, compose_unchecked, groups
 from lookalike.workspace.errors import UserError
@@ -35,15 +34,6 @@ def show(text: str) -> None:
         sys.exit(128 + signal.SIGPIPE)
 
 
-def check_checkout() -> None:
-    """Raise a UserError if the working directory lies in another checkout than the code that runs."""
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        if (folder / "src" / "lookalike" / "stages").is_dir() and (folder / "conf" / "pipeline.yaml").is_file():
-            if folder.resolve() != ROOT:
-                raise UserError(f"the installed package is that of {ROOT}: run `pip install -e .` in {folder}")
-            return
-
-
 def run(stage: Callable[[Config], None]) -> None:
     """Run a stage with the overrides on the command line; exit with 0, 1 (an error) or 130 (interrupted)."""
     try:
@@ -51,7 +41,6 @@ def run(stage: Callable[[Config], None]) -> None:
         if {"--help", "-h"} & set(overrides):
             show(usage(stage))
             return
-        check_checkout()
         if "--cfg" in overrides:
             from omegaconf import OmegaConf
 

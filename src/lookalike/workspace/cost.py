@@ -1,6 +1,7 @@
 """What a stage costs: seconds and memory."""
 
 import resource
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -61,14 +62,18 @@ class Cost:
 
     def save(self, folder: Path, **more: float) -> None:
         """Write `cost.json`."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         if "work_seconds" in self.record:
             more["work_seconds"] = self.record["work_seconds"]
         self.record |= {name: round(value, 3) for name, value in more.items()}
-        self.record |= {"process_seconds": round(since_start(), 3), "peak_memory_mb": round(peak, 1)}
+        self.record |= {"process_seconds": round(since_start(), 3), "peak_memory_mb": round(peak_memory(), 1)}
         write_json(folder / "cost.json", self.record)
 
 
 def since_start() -> float:
     """Return the seconds since this stage began, imports included."""
     return time.time() - (starts[-1] if starts else psutil.Process().create_time())
+
+
+def peak_memory() -> float:
+    """Return the largest memory that this process has had, in MiB; macOS counts it in bytes, Linux in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

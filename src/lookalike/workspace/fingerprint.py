@@ -74,8 +74,9 @@ def fingerprint(*, configuration: dict[str, Any], data: str, code: str) -> str:
 
 
 def git_state(root: Path) -> dict[str, str]:
-    """Return the commit that is checked out, and whether tracked files differ from it ("unknown" outside git).
+    """Return the commit that is checked out, and whether tracked files differ from it.
 
+    Both are "unknown" outside git, also where a folder above is another project's checkout.
     Files that the pipeline writes do not count; otherwise every run after the first would be "dirty".
     """
 
@@ -86,6 +87,8 @@ def git_state(root: Path) -> dict[str, str]:
             return None
         return done.stdout.strip()
 
+    if git("ls-files", "--error-unmatch", "pyproject.toml") is None:
+        return {"commit": "unknown", "dirty": "unknown"}
     commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no", *INPUTS)
     return {
         "commit": commit or "unknown",

@@ -16,6 +16,9 @@ from lookalike.workspace.locks import claim
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
+OPTIONAL = re.compile(r"(train|validation|test)(_\w+)?\.npy|weights\.\w+")
+"""Names of files that a stage writes for some settings only, so that an old one must not stay."""
+
 
 def disk_problem(error: BaseException | None) -> str | None:
     """Return in words why the disk refused a write, or None if the error has another cause."""
@@ -55,9 +58,9 @@ def writing(folder: Path, *, own: Callable[[Path], Iterable[Path]] | None = None
     What a killed process left behind is deleted first.
 
     Args:
-        folder: the output folder; the one of an earlier run is replaced as a whole.
-        own: for a folder that others may put files into, returns the files in it that an earlier run wrote; the draft
-            replaces these alone. None if the folder belongs to the stage alone.
+        folder: the output folder; the one of an earlier run is replaced, and a user's own files in it stay.
+        own: for a folder whose contents differ from run to run, returns the files in it that an earlier run wrote; the
+            draft replaces these alone. None if names tell a stage's files from a user's.
 
     Raises:
         UserError: before the block runs: the place is not writable, or another process is writing there; afterwards:
@@ -71,8 +74,8 @@ def writing(folder: Path, *, own: Callable[[Path], Iterable[Path]] | None = None
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists() and not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-        if old.exists() and not folder.exists():
-            old.rename(folder)
+        if old.exists():
+            carry_over(old, folder) if folder.exists() else old.rename(folder)
         if draft.exists():
             claim(draft)()
         shutil.rmtree(old, ignore_errors=True)
@@ -96,6 +99,8 @@ def writing(folder: Path, *, own: Callable[[Path], Iterable[Path]] | None = None
             if old.exists():
                 old.rename(folder)
             raise
+        if old.exists():
+            carry_over(old, folder)
         shutil.rmtree(old, ignore_errors=True)
     except Exception as error:
         if (problem := disk_problem(error)) is None:
@@ -104,3 +109,13 @@ def writing(folder: Path, *, own: Callable[[Path], Iterable[Path]] | None = None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         release()
+
+
+def carry_over(old: Path, new: Path) -> None:
+    """Move the files that no stage wrote from an old output folder into the one that replaces it."""
+    for path in old.iterdir():
+        kept = new / path.name
+        if path.is_dir() and kept.is_dir():
+            carry_over(path, kept)
+        elif not os.path.lexists(kept) and not OPTIONAL.fullmatch(path.name):
+            path.rename(kept)

@@ -1,11 +1,12 @@
 """What `dvc repro` runs: the data sets, families and seeds of `conf/pipeline.yaml`."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import yaml
 
-from lookalike.workspace.configuration import choices
+from lookalike.workspace.configuration import ROOT, choices
 from lookalike.workspace.errors import UserError
 
 
@@ -81,3 +82,14 @@ def read_listed(path: Path) -> Listed:
         floors=content.get("floors", []),
         seeds=list(dict.fromkeys(seeds)),
     )
+
+
+def check_links() -> None:
+    """Raise a UserError if a folder that DVC would write to is a symbolic link."""
+    for top in (ROOT / "artifacts", ROOT / "results"):
+        for folder in (top, *(Path(place, name) for place, names, _ in os.walk(top) for name in names)):
+            if folder.is_symlink():
+                raise UserError(
+                    f"{folder.relative_to(ROOT)} is a symbolic link, and neither git nor DVC looks behind links. "
+                    f"Replace it by the folder itself; if that needs a bigger disk, move the whole checkout there"
+                )

@@ -4,16 +4,25 @@ from lookalike.tracking.registry import register as register_models
 from lookalike.tracking.servers import quiet, record_all
 from lookalike.tracking.sweeps import record_sweeps
 from lookalike.workspace.configuration import ROOT, Config
+from lookalike.workspace.errors import UserError
 
 
 def record(config: Config) -> None:
     """Record all cells and sweeps that the views do not hold yet, for example after an outage."""
     quiet()
     tracking = config.tracking.model_dump()
-    for line in record_all(tracking, config.path("artifacts"), config.path("results")):
-        print(line, flush=True)
-    for line in record_sweeps(tracking, ROOT / "multirun"):
-        print(line, flush=True)
+    problems: list[str] = []
+    for lines in (
+        record_all(tracking, config.path("artifacts"), config.path("results")),
+        record_sweeps(tracking, ROOT / "multirun"),
+    ):
+        try:
+            for line in lines:
+                print(line, flush=True)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("; ".join(dict.fromkeys(problems)))
 
 
 def register(config: Config, *, objective: str | None = None) -> None:

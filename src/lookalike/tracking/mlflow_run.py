@@ -1,5 +1,6 @@
 """What one MLflow run holds. Only clients and run ids are passed explicitly: an active run would leak."""
 
+import contextlib
 import re
 import time
 from collections.abc import Iterator
@@ -35,8 +36,19 @@ class Machine:
         return [Point(f"system/{name}", value, self.step - 1) for name, value in seen.items()]
 
 
+class NoFilesError(Exception):
+    """A tracker took the numbers of a run but not its files; the cause says why."""
+
+
 class MlflowRun:
-    """One run and what it already holds, so that nothing is recorded twice."""
+    """One run and what it already holds, so that nothing is recorded twice.
+
+    The numbers and the files of a run are in different places. After the first error of the place of the files, no
+    more files are sent, and the stages that have some are not marked as recorded.
+
+    Attributes:
+        lost: that error.
+    """
 
     def __init__(self, client: Any, run: Any, *, training: bool) -> None:
         self.client, self.id, self.training = client, run.info.run_id, training
@@ -44,6 +56,7 @@ class MlflowRun:
         self.curves: set[tuple[str, int]] | None = None
         self.shown: set[int] | None = None
         self.machine: Machine | None = None
+        self.lost: Exception | None = None
         if training:
             client.update_run(self.id, status="RUNNING")
             seen = client.get_metric_history(self.id, "system/cpu_utilization_percentage") if run.data.metrics else []
@@ -73,17 +86,28 @@ class MlflowRun:
         """Record samples that were drawn at a step of training, for the slider of the run's charts."""
         from PIL import Image
 
-        if step not in self.previewed():
-            with Image.open(picture) as image:
-                self.client.log_image(self.id, image, key="samples", step=step)
-            self.previewed().add(step)
+        with self.keeping():
+            if self.lost is None and step not in self.previewed():
+                with Image.open(picture) as image:
+                    self.client.log_image(self.id, image, key="samples", step=step)
+                self.previewed().add(step)
 
     def previewed(self) -> set[int]:
         """Return the steps whose samples the run holds."""
         if self.shown is None:
-            names = [Path(file.path).name for file in self.client.list_artifacts(self.id, "images")]
-            self.shown = {int(match[1]) for name in names if (match := re.match(r"samples\+step\+(\d+)\+", name))}
+            self.shown = set()
+            with self.keeping():
+                names = [Path(file.path).name for file in self.client.list_artifacts(self.id, "images")]
+                self.shown = {int(match[1]) for name in names if (match := re.match(r"samples\+step\+(\d+)\+", name))}
         return self.shown
+
+    @contextlib.contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Remember an error of the place of the files; the block must not send anything after one."""
+        try:
+            yield
+        except Exception as error:
+            self.lost = self.lost or error
 
     def recorded(self, stage: str) -> str | None:
         """Return the digest of what was recorded of a stage, if anything was."""
@@ -96,18 +120,25 @@ class MlflowRun:
         self.points(content.curves)
         self.results(content.results)
         self.files(content.files)
-        self.tags(content.tags | {f"recorded.{stage}": content.digest})
+        self.tags(content.tags)
+        self.mark(f"recorded.{stage}", content.digest)
 
     def files(self, files: list[Path], folder: str | None = None) -> None:
         """Keep files with the run."""
-        for path in files:
-            self.client.log_artifact(self.id, str(path), folder)
+        with self.keeping():
+            for path in files if self.lost is None else []:
+                self.client.log_artifact(self.id, str(path), folder)
+
+    def mark(self, key: str, value: str) -> None:
+        """Mark something as recorded with a tag, unless files of the run were lost."""
+        if self.lost is None:
+            self.tags({key: value})
 
     def report(self, files: dict[str, list[Path]], digest: str) -> None:
         """Keep the files of a report with the run, by folder."""
         for folder, paths in files.items():
             self.files(paths, folder)
-        self.tags({"recorded.report": digest})
+        self.mark("recorded.report", digest)
 
     def parameters(self, values: Lines) -> None:
         """Record settings. MLflow never changes a parameter, so a later value is kept in a tag `now.<key>`."""
@@ -149,6 +180,8 @@ class MlflowRun:
         status = self.client.get_run(self.id).info.status
         if self.training or status != state:
             self.client.set_terminated(self.id, state)
+        if self.lost is not None:
+            raise NoFilesError from self.lost
 
 
 def clean(key: str) -> str:

@@ -5,7 +5,6 @@ import getpass
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,8 @@ from filelock import FileLock
 from lookalike.domain.kinds import load_domain
 from lookalike.tracking.content import ROOT, Record, commit_of, flat
 from lookalike.tracking.mlflow_run import MlflowRun
+from lookalike.workspace.addresses import read_address
+from lookalike.workspace.errors import UserError
 
 LOCK_SECONDS = 300
 """How long a recorder waits for others that create databases or runs, or write."""
@@ -67,6 +68,8 @@ class MlflowRuns:
 
     def __init__(self, *, uri: str, experiment: str) -> None:
         self.uri = resolved(uri)
+        if not read_address(self.uri).is_clear:
+            raise UserError("its user name or password has a special character: write %2F for /, %40 for @")
         load_client(self.uri)  # This takes long, so it happens before others wait for the lock.
         import mlflow
 
@@ -156,7 +159,7 @@ def resolved(uri: str) -> str:
 
 def place_of(uri: str) -> str:
     """Return the URI that counts for messages: without a password and without SQLite's timeout."""
-    return re.sub(r"//[^/@]*@", "//", resolved(uri)).removesuffix(f"?timeout={LOCK_SECONDS}")
+    return read_address(resolved(uri)).shown.removesuffix(f"?timeout={LOCK_SECONDS}")
 
 
 def is_sqlite(uri: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from lookalike.sweeps.objectives import OBJECTIVES
 from lookalike.sweeps.places import Record, Sweep, title
 from lookalike.tracking.content import STAGES, Content, Point, flat, read
-from lookalike.tracking.mlflow_run import MlflowRun
+from lookalike.tracking.mlflow_run import MlflowRun, NoFilesError
 from lookalike.tracking.mlflow_server import MlflowRuns, dataset, user
 
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
@@ -96,6 +96,9 @@ class MlflowSweep:
             self.parent.files(sorted((self.sweep.folder / "figures").glob("*.png")), "figures")
             self.parent.results([Point(key, value) for key, value in best_scores(summary).items()])
         self.client.set_terminated(self.parent.id, about["state"].upper())
+        lost = [run.lost for run in (self.parent, *(child.run for child in self.children.values())) if run.lost]
+        if lost:
+            raise NoFilesError from lost[0]
 
 
 class Child:
@@ -135,7 +138,7 @@ class Child:
         else:
             end = int(state["ended"] * 1000) if state["ended"] else None
             self.client.set_terminated(self.run.id, self.status, end)
-        self.run.tags({"recorded": marker})
+        self.run.mark("recorded", marker)
         return True
 
     def follow(self, curves: Path) -> None:
@@ -225,10 +228,8 @@ def best_scores(summary: Record) -> dict[str, float]:
     return best
 
 
-def tag_promoted(about: Record, fingerprint: str, place: str) -> None:
+def tag_promoted(server: MlflowRuns, about: Record, fingerprint: str, place: str) -> None:
     """Tag the run of a trial, and that of its sweep, with the file that has its values now."""
-    tracking = about["tracking"]
-    server = MlflowRuns(uri=tracking["uri"], experiment=tracking["experiment"])
     parent = server.find("sweep_id", about["id"])
     if parent is None:
         raise RuntimeError("it has no run of the sweep: record it with `lookalike record`")

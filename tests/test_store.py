@@ -1,0 +1,92 @@
+"""Tests of the local store: files that cannot be written, a checkout that is moved or copied, an old database."""
+
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lookalike.workspace.configuration import ROOT
+from server_helpers import environment as variables
+from warm import Warm
+
+pytest_plugins = ["pipeline_fixtures"]
+
+Done = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(autouse=True)
+def _no_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in [key for key in os.environ if key.startswith(("MLFLOW_", "WANDB_"))]:
+        monkeypatch.delenv(key)
+
+
+@pytest.fixture
+def lookalike(warm: Warm, tmp_path: Path) -> Callable[..., Done]:
+    """`lookalike(stage, *overrides, code=0)`: a command on heights that reads and writes below `tmp_path`."""
+
+    def call(stage: str, *overrides: str, code: int = 0, **env: str) -> Done:
+        places = [f"paths.{kind}={tmp_path / kind}" for kind in ("artifacts", "scratch", "results")]
+        given = [f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "data=heights", "budget=smoke", *places, *overrides]
+        done = warm.run(
+            "lookalike", stage, *given, cwd=Path.cwd(), env=variables(PYTHONPATH=str(ROOT / "src"), **env), timeout=600
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    return call
+
+
+def runs(store: Path) -> list[Any]:
+    """Return the runs of a store, in the order of their names."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{store}")
+    experiment = client.get_experiment_by_name("lookalike")
+    assert experiment is not None
+    return sorted(client.search_runs([experiment.experiment_id]), key=lambda run: str(run.info.run_name))
+
+
+def files(run: Any) -> set[str]:
+    """Return the names of the files of a run, without pictures of samples."""
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    return {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
+
+
+ALL = {"metrics.json", "model.json", "samples.png", "weights.safetensors"}
+
+
+def test_numbers_arrive_while_files_cannot_and_record_brings_the_files(
+    heights_cell: Path, tmp_path: Path, lookalike: Callable[..., Done]
+) -> None:
+    shutil.copytree(heights_cell / "artifacts", tmp_path / "artifacts")
+    (tmp_path / "mlartifacts").touch()
+    for stage in ("train", "sample", "evaluate"):
+        done = lookalike(stage, "model=mixture")
+        assert re.fullmatch(
+            rf"tracking: sqlite:///{tmp_path}/mlflow\.db has all numbers, but can't take the files of the runs \(.*: "
+            rf"{tmp_path}/mlartifacts.*\); the run goes on, record it later with: lookalike record\n",
+            done.stderr,
+        )
+    (run,) = runs(tmp_path / "mlflow.db")
+    assert run.info.status == "FINISHED"
+    assert {"train/loss", "bits_per_dim", "cost/evaluate_work_seconds"} & run.data.metrics.keys() >= {
+        "bits_per_dim",
+        "cost/evaluate_work_seconds",
+    }
+    done = lookalike("record", code=1)
+    assert len(re.findall(r"  heights-(?:mixture|vae): not everything could be recorded\n", done.stdout)) == 2
+    assert re.fullmatch(r"error: .* has all numbers, but can't take the files of the runs \(.*\)\n", done.stderr)
+    assert [len(run.data.metrics) > 20 for run in runs(tmp_path / "mlflow.db")] == [True, True]
+
+    (tmp_path / "mlartifacts").unlink()
+    done = lookalike("record")
+    assert len(re.findall("train, sample, evaluate\n", done.stdout)) == 2
+    assert [files(run) for run in runs(tmp_path / "mlflow.db")] == [ALL, ALL]
+    assert len(re.findall("up to date\n", lookalike("record").stdout)) == 2

@@ -3,9 +3,7 @@
 import os
 import re
 import shutil
-import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,3 +88,46 @@ def test_numbers_arrive_while_files_cannot_and_record_brings_the_files(
     assert len(re.findall("train, sample, evaluate\n", done.stdout)) == 2
     assert [files(run) for run in runs(tmp_path / "mlflow.db")] == [ALL, ALL]
     assert len(re.findall("up to date\n", lookalike("record").stdout)) == 2
+
+
+def places(store: Path) -> str:
+    """Return everything that a store says about its artifacts."""
+    with sqlite3.connect(store) as database:
+        return "\n".join(database.iterdump())
+
+
+def test_a_moved_or_copied_store_names_the_artifacts_beside_it(
+    heights_cell: Path, tmp_path: Path, lookalike: Callable[..., Done]
+) -> None:
+    before, moved, copied = (tmp_path / name for name in ("it's before", "moved", "copied"))
+
+    def call(stage: str, folder: Path, *overrides: str) -> Done:
+        places = [f"paths.{kind}={folder / kind}" for kind in ("artifacts", "scratch", "results")]
+        return lookalike(stage, *(place.replace("'", "\\'") for place in places), *overrides,
+                         MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")  # fmt: skip
+
+    shutil.copytree(heights_cell / "artifacts", before / "artifacts")
+    call("record", before)
+    call("register", before)
+    assert str(before).replace("'", "''") in places(before / "mlflow.db")
+    before.rename(moved)
+    call("train", moved, "model=mixture")
+    assert not before.exists()
+    assert [len(files(run)) for run in runs(moved / "mlflow.db")] == [2, 4]
+    for name in (before.name, before.name.replace("'", "''"), before.as_uri()):
+        assert name not in places(moved / "mlflow.db")
+
+    shutil.copytree(moved, copied)
+    original = places(moved / "mlflow.db")
+    call("sample", copied, "model=mixture")
+    assert [len(files(run)) for run in runs(copied / "mlflow.db")] == [3, 4]
+    assert [len(files(run)) for run in runs(moved / "mlflow.db")] == [2, 4]
+    assert places(moved / "mlflow.db") == original
+    assert str(moved) not in places(copied / "mlflow.db")
+    shutil.rmtree(moved)
+    done = subprocess.run(
+        [sys.executable, "-c", "import mlflow; mlflow.pyfunc.load_model('models:/lookalike-heights@vae')"],
+        env=variables(MLFLOW_TRACKING_URI=f"sqlite:///{copied}/mlflow.db", PYTHONPATH=""),
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

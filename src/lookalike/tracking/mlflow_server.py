@@ -5,10 +5,12 @@ import getpass
 import hashlib
 import json
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
@@ -41,6 +43,18 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 SERVERS = ("http://", "https://", "databricks")
 """Beginnings of URIs that name a server and not a database."""
+
+ARTIFACTS = "mlartifacts"
+"""The folder of artifacts beside a SQLite store."""
+
+LOCATIONS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("model_versions", "source"),
+)
+"""The columns of MLflow's tables that hold paths of artifacts."""
 
 Tags = dict[str, str]
 
@@ -79,6 +93,8 @@ class MlflowRuns:
         mlflow.set_tracking_uri(uri)
         with self.lock():
             self.client = mlflow.MlflowClient(uri)
+            if is_sqlite(self.uri):
+                settle(file_of(self.uri))
             self.experiment = self._find_experiment(experiment)
 
     def _find_experiment(self, name: str) -> str:
@@ -99,7 +115,7 @@ class MlflowRuns:
     def lock(self) -> Iterator[None]:
         """Let one process of this machine at a time create databases, experiments and runs: MLflow has races there."""
         if is_sqlite(self.uri):
-            path = Path(self.uri.removeprefix("sqlite:///").partition("?")[0] + ".lock")
+            path = Path(f"{file_of(self.uri)}.lock")
             path.parent.mkdir(parents=True, exist_ok=True)
         else:
             name = hashlib.sha256(self.uri.encode()).hexdigest()[:16]
@@ -171,8 +187,33 @@ def artifacts_of(uri: str) -> str | None:
     """Return where the artifacts of a new experiment go: beside a SQLite file; None lets a server decide."""
     if uri.startswith(SERVERS):
         return None
-    home = Path(uri.removeprefix("sqlite:///").partition("?")[0]).parent if is_sqlite(uri) else ROOT
-    return (home / "mlartifacts").as_uri()
+    home = file_of(uri).parent if is_sqlite(uri) else ROOT
+    return (home / ARTIFACTS).as_uri()
+
+
+def file_of(uri: str) -> Path:
+    """Return the file of a SQLite database."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
+
+
+def settle(store: Path) -> None:
+    """Let a store that was moved or copied with its artifacts name those beside it, and none in the old folder.
+
+    MLflow keeps absolute paths and has no command that changes them.
+    """
+    with contextlib.closing(sqlite3.connect(store, timeout=LOCK_SECONDS)) as database, database:
+        known = database.execute("select distinct artifact_location from experiments").fetchall()
+        folders = [Path(unquote(urlsplit(str(location)).path)) for (location,) in known]
+        for old in {folder.parent for folder in folders if folder.name == ARTIFACTS}:
+            if old.resolve() == store.parent.resolve():
+                continue
+            for table, column in LOCATIONS:
+                for before, now in ((old.as_uri(), store.parent.as_uri()), (str(old), str(store.parent))):
+                    start = len(before) + 1
+                    database.execute(
+                        f"update {table} set {column} = ? || substr({column}, ?) where substr({column}, 1, ?) = ?",
+                        (now, start, start, f"{before}/"),
+                    )
 
 
 def user() -> str:

@@ -1,6 +1,7 @@
 """What one MLflow run holds. Only clients and run ids are passed explicitly: an active run would leak."""
 
 import contextlib
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lookalike.tracking.content import Content, Point
+from lookalike.domain.kinds import load_domain
+from lookalike.tracking.content import Content, Point, Record, flat
 
 Lines = dict[str, str]
 
@@ -52,7 +54,7 @@ class MlflowRun:
 
     def __init__(self, client: Any, run: Any, *, training: bool) -> None:
         self.client, self.id, self.training = client, run.info.run_id, training
-        self.known = run.data
+        self.known, self.inputs = run.data, run.inputs.dataset_inputs
         self.curves: set[tuple[str, int]] | None = None
         self.shown: set[int] | None = None
         self.machine: Machine | None = None
@@ -61,6 +63,12 @@ class MlflowRun:
             client.update_run(self.id, status="RUNNING")
             seen = client.get_metric_history(self.id, "system/cpu_utilization_percentage") if run.data.metrics else []
             self.machine = Machine(self.id, step=len(seen) - 1)
+
+    def describe(self, record: Record) -> None:
+        """Record the settings and the data of a model; the data come last and show that the run has both."""
+        if not self.inputs:
+            self.parameters(flat(record["configuration"]))
+            self.client.log_inputs(self.id, [dataset(record)])
 
     def points(self, points: list[Point]) -> None:
         """Record losses by step, except those that the run holds."""
@@ -194,3 +202,21 @@ def batches(items: list[Any], size: int) -> Iterator[list[Any]]:
     rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch
+
+
+def dataset(record: Record) -> Any:
+    """Return the training data of a model by name and digest; no array is read."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    domain = load_domain(record["domain"])
+    tensor = {"type": "tensor", "tensor-spec": {"dtype": domain.dtype.name, "shape": [-1, *domain.shape]}}
+    profile = {"kind": domain.kind, "levels": domain.levels, "labels": domain.labels}
+    found = Dataset(
+        name=domain.name,
+        digest=record["data_digest"][:8],  # A tag has all of it.
+        source_type="local",
+        source=json.dumps({"uri": f"artifacts/{domain.name}/prepared"}),
+        schema=json.dumps({"mlflow_tensorspec": {"features": json.dumps([tensor]), "targets": None}}),
+        profile=json.dumps(profile),
+    )
+    return DatasetInput(found, [InputTag("mlflow.data.context", "training")])

@@ -3,7 +3,6 @@
 import contextlib
 import getpass
 import hashlib
-import json
 import os
 import sqlite3
 import tempfile
@@ -14,8 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
-from lookalike.domain.kinds import load_domain
-from lookalike.tracking.content import ROOT, Record, commit_of, flat
+from lookalike.tracking.content import ROOT, Record, commit_of
 from lookalike.tracking.mlflow_run import MlflowRun
 from lookalike.workspace.addresses import read_address
 from lookalike.workspace.errors import UserError
@@ -135,32 +133,22 @@ class MlflowRuns:
         The request is sent once: a server that answers late may still create the run, and a second request would
         create a second run.
         """
-        before = {key: os.environ.get(key) for key in NO_RETRIES}
+        before = {key: os.environ[key] for key in NO_RETRIES}
         os.environ.update(NO_RETRIES)
         try:
             return self.client.create_run(self.experiment, run_name=name, **more)
         finally:
-            for key, value in before.items():
-                if value is None:
-                    del os.environ[key]
-                else:
-                    os.environ[key] = value
+            os.environ.update(before)
 
     def open(self, record: Record, *, training: bool) -> MlflowRun:
         """Return the run of a trained model, or of one that is about to be trained; it is created if necessary."""
         commit = commit_tags(record, training=training)
         with self.lock():
             run = self.find("fingerprint", record["fingerprint"])
-            is_new = run is None
-            if is_new:
-                run = self.create(record["name"], tags=description(record) | commit)
-            is_empty = not run.inputs.dataset_inputs  # also if the server died after it created the run
-            if is_empty:
-                self.client.log_inputs(run.info.run_id, [dataset(record)])
-        opened = MlflowRun(self.client, run, training=training)
-        if is_empty:
-            opened.parameters(flat(record["configuration"]))
-        if training and not is_new:
+            run = run or self.create(record["name"], tags=description(record) | commit)
+            opened = MlflowRun(self.client, run, training=training)
+            opened.describe(record)
+        if training:
             opened.tags(commit)
         return opened
 
@@ -242,21 +230,3 @@ def commit_tags(record: Record, *, training: bool) -> Tags:
     """Return the commit that a model was trained at, as tags."""
     state = commit_of(record, training=training)
     return {"git_commit": state["commit"], "git_dirty": state["dirty"], "mlflow.source.git.commit": state["commit"]}
-
-
-def dataset(record: Record) -> Any:
-    """Return the training data of a model by name and digest; no array is read."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    domain = load_domain(record["domain"])
-    tensor = {"type": "tensor", "tensor-spec": {"dtype": domain.dtype.name, "shape": [-1, *domain.shape]}}
-    profile = {"kind": domain.kind, "levels": domain.levels, "labels": domain.labels}
-    found = Dataset(
-        name=domain.name,
-        digest=record["data_digest"][:8],  # A tag has all of it.
-        source_type="local",
-        source=json.dumps({"uri": f"artifacts/{domain.name}/prepared"}),
-        schema=json.dumps({"mlflow_tensorspec": {"features": json.dumps([tensor]), "targets": None}}),
-        profile=json.dumps(profile),
-    )
-    return DatasetInput(found, [InputTag("mlflow.data.context", "training")])

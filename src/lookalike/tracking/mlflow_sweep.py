@@ -8,9 +8,9 @@ from typing import Any
 
 from lookalike.sweeps.objectives import OBJECTIVES
 from lookalike.sweeps.places import Record, Sweep, title
-from lookalike.tracking.content import STAGES, Content, Point, flat, read
+from lookalike.tracking.content import STAGES, Content, Point, read
 from lookalike.tracking.mlflow_run import MlflowRun, NoFilesError
-from lookalike.tracking.mlflow_server import MlflowRuns, dataset, user
+from lookalike.tracking.mlflow_server import MlflowRuns, user
 
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
 """MLflow's status for the state of a trial; MLflow knows no pruned runs, so a tag says that."""
@@ -28,9 +28,7 @@ class MlflowSweep:
 
     def _parent(self) -> MlflowRun:
         tags = description(self.about)
-        run = self.server.find("sweep_id", self.about["id"])
-        if run is None:
-            run = self.server.create(self.sweep.name, tags=tags)
+        run = self.server.find("sweep_id", self.about["id"]) or self.server.create(self.sweep.name, tags=tags)
         parent = MlflowRun(self.client, run, training=False)
         parent.tags(tags)
         self.client.update_run(parent.id, status="RUNNING")
@@ -38,13 +36,16 @@ class MlflowSweep:
 
     def _children(self) -> dict[str, "Child"]:
         """Return the existing runs of trials, by fingerprint."""
-        found: dict[str, Child] = {}
-        token, query = None, f"tags.mlflow.parentRunId = '{self.parent.id}'"
-        while True:
-            page = self.client.search_runs([self.server.experiment], query, max_results=1000, page_token=token)
-            found |= {run.data.tags["trial"]: Child(self.client, run) for run in page if "trial" in run.data.tags}
-            if not (token := page.token):
-                return found
+        from mlflow.utils import get_results_from_paginated_fn
+
+        query = f"tags.mlflow.parentRunId = '{self.parent.id}'"
+        runs = get_results_from_paginated_fn(
+            lambda count, token: self.client.search_runs(
+                [self.server.experiment], query, max_results=count, page_token=token
+            ),
+            max_results_per_page=1000,
+        )
+        return {run.data.tags["trial"]: Child(self.client, run) for run in runs if "trial" in run.data.tags}
 
     def update(self) -> int:
         """Record the trials whose files changed; return how many of them had something new."""
@@ -114,8 +115,7 @@ class Child:
         if "code_digest" in self.run.known.tags:
             return
         identity = json.loads((folder / "identity.json").read_text())
-        self.run.parameters(flat(identity["configuration"]))
-        self.client.log_inputs(self.run.id, [dataset(identity)])
+        self.run.describe(identity)
         self.run.tags({"data_digest": identity["data_digest"], "code_digest": identity["code_digest"]})
 
     def record(self, state: Record, folder: Path, *, objective: list[str]) -> bool:

@@ -50,13 +50,15 @@ class Tracker:
         verb = "can't be reached" if lost_connections(error) else "can't be written"
         if isinstance(error, NoFilesError):
             verb = "has all numbers, but can't take the files of the runs"
+            error = error.__cause__ or error
         return hide(f"{self.place} {verb} ({self.reason(error)})", self.uri)
 
     def reason(self, error: BaseException) -> str:
         """Return why something failed, with the command that helps if there is one."""
         text = str(error)
         if "out-of-date database schema" in text:
-            uri = '"$MLFLOW_TRACKING_URI"' if read_address(self.uri).secrets else shlex.quote(self.uri)
+            is_public = read_address(self.uri).shown == self.uri
+            uri = shlex.quote(self.uri) if is_public else '"$MLFLOW_TRACKING_URI"'
             return f"another version of MLflow made this database: copy it, then run `mlflow db upgrade {uri}`"
         if "filesystem tracking backend" in text:
             source = shlex.quote(str(Path(unquote(urlsplit(self.uri).path))))
@@ -64,7 +66,7 @@ class Tracker:
             return f"MLflow needs a database instead of a folder: run `{move}`, then use sqlite:///mlflow.db"
         lost = lost_connections(error)
         causing = [e for e in reversed(causes(error)) if isinstance(e, OSError) and e.strerror]
-        root = causing[0] if causing else lost[-1] if lost else error.__cause__ or error
+        root = causing[0] if causing else lost[-1] if lost else error
         if isinstance(root, OSError) and root.strerror:
             return f"{root.strerror}: {root.filename}" if root.filename and not lost else root.strerror
         return next(iter(str(root).splitlines()), "") or repr(root)

@@ -30,7 +30,7 @@ class Address(NamedTuple):
 def read_address(uri: str) -> Address:
     """Return what may be shown of a URI and what must not."""
     scheme, _, rest = uri.partition("://")
-    if not rest or scheme == "sqlite":
+    if not rest or scheme in ("sqlite", "file"):
         return Address(uri)
     try:
         shown, hidden = read_database(uri) if scheme.partition("+")[0] in DATABASES else read_url(uri)

@@ -92,6 +92,21 @@ def test_numbers_arrive_while_files_cannot_and_record_brings_the_files(
     assert len(re.findall("up to date\n", lookalike("record").stdout)) == 2
 
 
+def test_a_damaged_cell_does_not_keep_the_others_from_being_recorded(
+    heights_cell: Path, tmp_path: Path, lookalike: Callable[..., Done]
+) -> None:
+    shutil.copytree(heights_cell / "artifacts", tmp_path / "artifacts")
+    damaged = tmp_path / "artifacts" / "heights" / "gan" / "0" / "train" / "model.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
+    done = lookalike("record", code=1)
+    assert re.search(
+        r"  heights-gan: not everything could be recorded\n  heights-vae .*: train, sample, eval", done.stdout
+    )
+    assert re.fullmatch(rf"error: .*damaged: {damaged} .*\n", done.stderr)
+    assert len(runs(tmp_path / "mlflow.db")) == 1
+
+
 def places(store: Path) -> str:
     """Return everything that a store says about its artifacts."""
     with sqlite3.connect(store) as database:

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,25 +37,24 @@ class Guarded:
     def __init__(self, tracker: Tracker, record: Record) -> None:
         self.tracker, self.failed = tracker, False
         self.run: Run | None = None
-        try:
+        with self.guarding():
             # The record of a model that is not trained yet has no number of steps.
             self.run = tracker.connect().open(record, training="steps" not in record)
-        except Exception as error:
-            self.give_up(error)
 
-    def give_up(self, error: Exception) -> None:
-        """Complain about an error, and do nothing with the run from now on."""
-        self.failed = True
-        complain(self.tracker, error)
+    @contextlib.contextmanager
+    def guarding(self) -> Iterator[None]:
+        """Complain about an error in the block, and do nothing with the run from then on."""
+        try:
+            yield
+        except Exception as error:
+            self.failed = True
+            complain(self.tracker, error)
 
     def do(self, action: Callable[[Run], object]) -> None:
         """Do something with the run, unless it was given up."""
-        if self.run is None or self.failed:
-            return
-        try:
-            action(self.run)
-        except Exception as error:
-            self.give_up(error)
+        if self.run is not None and not self.failed:
+            with self.guarding():
+                action(self.run)
 
     def close(self, state: str) -> None:
         """End the run, even if it was given up: the server may have refused only a part of it."""

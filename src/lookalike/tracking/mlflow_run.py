@@ -5,7 +5,6 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +153,7 @@ class MlflowRun:
 
         values = {clean(key): value[:6000] for key, value in values.items()}
         new = [Param(key, value) for key, value in values.items() if key not in self.known.params]
-        for batch in batches(new, 100):
-            self.client.log_batch(self.id, params=batch)
+        self._send(params=new)
         changed = {key: value for key, value in values.items() if self.known.params.get(key, value) != value}
         self.tags({f"now.{key}": value for key, value in changed.items()})
         for key in values.keys() - changed.keys():
@@ -169,17 +167,22 @@ class MlflowRun:
 
         values = {clean(key): value[:8000] for key, value in values.items()}
         changed = {key: value for key, value in values.items() if self.known.tags.get(key) != value}
-        for batch in batches([RunTag(key, value) for key, value in changed.items()], 100):
-            self.client.log_batch(self.id, tags=batch)
+        self._send(tags=[RunTag(key, value) for key, value in changed.items()])
         self.known.tags.update(changed)
 
     def _metrics(self, points: list[Point]) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        metrics = [Metric(clean(key), value, when or now, step) for key, value, step, when in points]
-        for batch in batches(metrics, 1000):
-            self.client.log_batch(self.id, metrics=batch)
+        self._send(metrics=[Metric(clean(key), value, when or now, step) for key, value, step, when in points])
+
+    def _send(self, **items: list[Any]) -> None:
+        """Send items of one kind in batches that MLflow accepts."""
+        from mlflow.utils import chunk_list
+
+        for kind, values in items.items():
+            for batch in chunk_list(values, 1000 if kind == "metrics" else 100):
+                self.client.log_batch(self.id, **{kind: batch})
 
     def close(self, state: str) -> None:
         """End the run. A run that was trained earlier keeps its end, unless a later stage changes its state."""
@@ -195,13 +198,6 @@ class MlflowRun:
 def clean(key: str) -> str:
     """Return a key that MLflow accepts: letters, digits and `_-. :/` only."""
     return re.sub(r"[^\w\-. :/]", "_", key)[:250]
-
-
-def batches(items: list[Any], size: int) -> Iterator[list[Any]]:
-    """Yield lists of at most `size` items."""
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
 
 
 def dataset(record: Record) -> Any:

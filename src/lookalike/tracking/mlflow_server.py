@@ -142,14 +142,14 @@ class MlflowRuns:
 
     def open(self, record: Record, *, training: bool) -> MlflowRun:
         """Return the run of a trained model, or of one that is about to be trained; it is created if necessary."""
-        commit = commit_tags(record, training=training)
+        git = commit_of(record, training=training)
         with self.lock():
             run = self.find("fingerprint", record["fingerprint"])
-            run = run or self.create(record["name"], tags=description(record) | commit)
+            run = run or self.create(record["name"], tags=provenance("train", git) | description(record))
             opened = MlflowRun(self.client, run, training=training)
             opened.describe(record)
         if training:
-            opened.tags(commit)
+            opened.tags(commit_tags(git))
         return opened
 
 
@@ -216,9 +216,6 @@ def description(record: Record) -> Tags:
     """Return what never changes about the run of a trained model, as tags."""
     data = str(record["domain"]["name"])
     return {
-        "mlflow.user": user(),
-        "mlflow.source.name": "lookalike train",
-        "mlflow.source.type": "LOCAL",
         "data": data,
         "model": str(record["name"]).removeprefix(f"{data}-"),
         "seed": str(record["configuration"]["seed"]),
@@ -226,7 +223,12 @@ def description(record: Record) -> Tags:
     }
 
 
-def commit_tags(record: Record, *, training: bool) -> Tags:
-    """Return the commit that a model was trained at, as tags."""
-    state = commit_of(record, training=training)
-    return {"git_commit": state["commit"], "git_dirty": state["dirty"], "mlflow.source.git.commit": state["commit"]}
+def provenance(command: str, git: Tags) -> Tags:
+    """Return the user, the command and the commit of a run, as tags."""
+    source = {"mlflow.source.name": f"lookalike {command}", "mlflow.source.type": "LOCAL"}
+    return {"mlflow.user": user()} | source | commit_tags(git)
+
+
+def commit_tags(git: Tags) -> Tags:
+    """Return a commit, as tags."""
+    return {"git_commit": git["commit"], "git_dirty": git["dirty"], "mlflow.source.git.commit": git["commit"]}

@@ -10,7 +10,7 @@ from lookalike.sweeps.objectives import OBJECTIVES
 from lookalike.sweeps.places import Record, Sweep, title
 from lookalike.tracking.content import STAGES, Content, Point, read
 from lookalike.tracking.mlflow_run import MlflowRun, NoFilesError
-from lookalike.tracking.mlflow_server import MlflowRuns, user
+from lookalike.tracking.mlflow_server import MlflowRuns, provenance
 
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
 """MLflow's status for the state of a trial; MLflow knows no pruned runs, so a tag says that."""
@@ -76,7 +76,7 @@ class MlflowSweep:
         return self.server.create(
             title(state["overrides"], self.about["space"])[:200] or f"{state['data']}-{state['model']}",
             start_time=int(state["first"] * 1000),
-            tags=provenance(self.about)
+            tags=provenance("sweep", self.about["git"])
             | {
                 "mlflow.parentRunId": self.parent.id,
                 "sweep": self.sweep.name,
@@ -179,21 +179,9 @@ def content_of(folder: Path, marker: str) -> Content:
     )
 
 
-def provenance(about: Record) -> dict[str, str]:
-    """Return the user, the command and the commit of a sweep, as tags."""
-    return {
-        "mlflow.user": user(),
-        "mlflow.source.name": "lookalike sweep",
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": about["git"]["commit"],
-        "git_commit": about["git"]["commit"],
-        "git_dirty": about["git"]["dirty"],
-    }
-
-
 def description(about: Record) -> dict[str, str]:
     """Return what a sweep was asked for, as tags."""
-    return provenance(about) | {
+    return provenance("sweep", about["git"]) | {
         "sweep": about["name"],
         "sweep_id": about["id"],
         "command": about["command"],

@@ -55,7 +55,7 @@ def register(
         versions = {}
         for row in rows:
             cell = folder / row.model / str(row.record["configuration"]["seed"])
-            show_cell(server, cell, artifacts, results)
+            show_cell(server, row.record, cell, artifacts, results)
             version, is_new = registry.add(row, cell)
             registry.point(row.model, version)
             versions[row.model] = version

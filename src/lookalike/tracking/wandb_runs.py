@@ -67,7 +67,8 @@ class WandbRuns:
 
     def _id(self, fingerprint: str) -> str:
         """Return the id of the run with a fingerprint; a new one if there is no such run, or no longer."""
-        noted = self.ledger.read().get(fingerprint, {}).get("id")
+        entry = self.ledger.read().get(fingerprint)
+        noted = entry.get("id", fingerprint) if entry else None  # Earlier versions used the fingerprint.
         found = self._ask(fingerprint, noted) if self.mode == "online" else noted
         if found is None or found != noted:
             found = found or secrets.token_hex(8)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lookalike.domain.kinds import load_domain
 from lookalike.tracking.content import STAGES, Content, Point, Record, digest, read
+from lookalike.workspace.files import read_json
 
 CELLS = "*/*/*/train/model.json"
 """The trained models of all cells, below `artifacts/`."""
@@ -116,8 +117,9 @@ def show_cells(server: Server, artifacts: Path, results: Path) -> Iterator[str]:
         data, model, seed = path.relative_to(artifacts).parts[:3]
         name = f"{data}-{model}" + (f" with seed {seed}" if seed != "0" else "")
         try:
-            new = show_cell(server, cell, artifacts, results)
-            yield f"{name} {json.loads(path.read_text())['fingerprint']}: {', '.join(new) or 'up to date'}"
+            record = read_json(path, remedy=f"Delete {cell} and train again", keys=("fingerprint",))
+            new = show_cell(server, record, cell, artifacts, results)
+            yield f"{name} {record['fingerprint']}: {', '.join(new) or 'up to date'}"
         except Exception as error:
             if lost_connections(error):
                 raise
@@ -127,9 +129,8 @@ def show_cells(server: Server, artifacts: Path, results: Path) -> Iterator[str]:
         raise problem
 
 
-def show_cell(server: Server, cell: Path, artifacts: Path, results: Path) -> list[str]:
+def show_cell(server: Server, record: Record, cell: Path, artifacts: Path, results: Path) -> list[str]:
     """Show a cell and its report; return what the view did not have."""
-    record: Record = json.loads((cell / "train" / "model.json").read_text())
     run = server.open(record, training=False)
     new = [
         stage

@@ -18,7 +18,7 @@ class Address(NamedTuple):
 
     Attributes:
         shown: the URI without user, password and query.
-        secrets: its password and the values of its query, in every spelling.
+        secrets: its password and the values of its query that are no numbers, in every spelling.
         is_clear: whether it is clear which part is the password; otherwise only the scheme is shown.
     """
 
@@ -49,7 +49,7 @@ def read_database(uri: str) -> tuple[str, list[str]]:
     url = make_url(uri)
     bare = URL.create(url.drivername, host=url.host, port=url.port, database=url.database)
     values = [value for given in url.query.values() for value in ([given] if isinstance(given, str) else given)]
-    return bare.render_as_string(), [str(url.password or ""), *values]
+    return bare.render_as_string(), [str(url.password or ""), *(value for value in values if not value.isdigit())]
 
 
 def read_url(uri: str) -> tuple[str, list[str]]:
@@ -63,7 +63,7 @@ def read_url(uri: str) -> tuple[str, list[str]]:
 
 def spellings(secrets: list[str]) -> frozenset[str]:
     """Return secrets as they are, and with percent signs for special characters."""
-    plain = {unquote(secret) for secret in secrets if secret} | {*filter(None, secrets)}
+    plain = {spelling for secret in secrets if secret for spelling in (secret, unquote(secret))}
     return frozenset(plain | {quote(secret, safe="") for secret in plain} | {quote(secret) for secret in plain})
 
 

@@ -44,13 +44,14 @@ def lookalike(warm: Warm, tmp_path: Path) -> Callable[..., Done]:
 
 
 def runs(store: Path) -> list[Any]:
-    """Return the runs of a store, in the order of their names."""
+    """Return the runs of a store, in the order of their names and seeds."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{store}")
     experiment = client.get_experiment_by_name("lookalike")
     assert experiment is not None
-    return sorted(client.search_runs([experiment.experiment_id]), key=lambda run: str(run.info.run_name))
+    found = client.search_runs([experiment.experiment_id])
+    return sorted(found, key=lambda run: (run.info.run_name, run.data.params["seed"]))
 
 
 def files(run: Any) -> set[str]:
@@ -64,7 +65,7 @@ def test_numbers_arrive_while_files_cannot_and_record_brings_the_files(
 ) -> None:
     shutil.copytree(heights_cell / "artifacts", tmp_path / "artifacts")
     (tmp_path / "mlartifacts").touch()
-    done = lookalike("train", "model=mixture")
+    done = lookalike("train", "model=vae", "seed=1")
     assert re.fullmatch(
         rf"tracking: sqlite:///{tmp_path}/mlflow\.db has all numbers, but can't take the files of the runs \(.*: "
         rf"{tmp_path}/mlartifacts.*\); the run goes on, record it later with: lookalike record\n",
@@ -72,18 +73,20 @@ def test_numbers_arrive_while_files_cannot_and_record_brings_the_files(
     )
     (run,) = runs(tmp_path / "mlflow.db")
     assert run.info.status == "FINISHED"
+    losses = (tmp_path / "artifacts" / "heights" / "vae" / "1" / "train" / "loss_train.csv").read_text().splitlines()
+    assert run.data.metrics["train/loss"] == float(losses[-1].split(",")[losses[0].split(",").index("loss")])
     assert {"cost/train_work_seconds", "cost/parameters"} <= run.data.metrics.keys()
 
     done = lookalike("record", code=1)
-    assert len(re.findall(r"  heights-(?:mixture|vae): not everything could be recorded\n", done.stdout)) == 2
+    assert len(re.findall(r"  heights-vae(?: with seed 1)?: not everything could be recorded\n", done.stdout)) == 2
     assert re.fullmatch(r"error: .* has all numbers, but can't take the files of the runs \(.*\)\n", done.stderr)
-    mixture, vae = runs(tmp_path / "mlflow.db")
-    assert {"train/loss", "validation/loss", "bits_per_dim", "cost/evaluate_work_seconds"} <= vae.data.metrics.keys()
+    evaluated, trained = runs(tmp_path / "mlflow.db")
+    assert {"train/loss", "bits_per_dim", "cost/evaluate_work_seconds"} <= evaluated.data.metrics.keys()
 
     (tmp_path / "mlartifacts").unlink()
-    assert re.search(r"mixture \w+: train\n  heights-vae \w+: train, sample, evaluate\n", lookalike("record").stdout)
-    assert files(mixture) == {"model.json", "weights.safetensors"}
-    assert files(vae) == {"metrics.json", "model.json", "samples.png", "weights.safetensors"}
+    assert re.search(r"vae \w+: train, sample, evaluate\n  .*seed 1 \w+: train\n", lookalike("record").stdout)
+    assert files(trained) == {"model.json", "weights.safetensors"}
+    assert files(evaluated) == {"metrics.json", "model.json", "samples.png", "weights.safetensors"}
     assert len(re.findall("up to date\n", lookalike("record").stdout)) == 2
 
 

@@ -57,8 +57,8 @@ heights: data ## A first look in a few minutes: the heights cells alone
 report: env ## Show the leaderboard and where to look next
 	@$(BIN)/lookalike report
 
-ui: env ## Open the MLflow UI on http://127.0.0.1:5000
-	$(BIN)/mlflow ui --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlflow.db) --host 127.0.0.1 --port 5000
+ui: env ## Open MLflow: the server in MLFLOW_TRACKING_URI, or http://127.0.0.1:5000
+	@$(BIN)/lookalike ui
 
 test: data lint types ## Run linter, type checker and tests
 	$(BIN)/pytest --numprocesses $(TEST_JOBS) --no-loadscope-reorder

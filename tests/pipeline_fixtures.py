@@ -185,13 +185,13 @@ def edited() -> Callable[..., contextlib.AbstractContextManager[None]]:
 
     @contextlib.contextmanager
     def edit(path: Path, old: str, new: str) -> Iterator[None]:
-        before = path.read_text()
+        before = path.read_text(encoding="utf-8")
         assert before.count(old) == 1, f"{path} has {old!r} {before.count(old)} times"
-        path.write_text(before.replace(old, new))
+        path.write_text(before.replace(old, new), encoding="utf-8")
         try:
             yield
         finally:
-            path.write_text(before)
+            path.write_text(before, encoding="utf-8")
 
     return edit
 

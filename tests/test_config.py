@@ -96,7 +96,7 @@ def test_no_key_has_a_name_that_dvc_leaves_out_of_its_cache_of_runs(path: Path) 
 
     A change of such a key would bring back the results of an earlier run.
     """
-    assert not keys_of(yaml.safe_load(path.read_text())) & {"size", "nfiles"}
+    assert not keys_of(yaml.safe_load(path.read_text(encoding="utf-8"))) & {"size", "nfiles"}
 
 
 # A value that stands in conf/ has no second default in code

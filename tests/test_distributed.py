@@ -263,7 +263,7 @@ def weights(folder: Path) -> bytes:
 
 
 def table(path: Path) -> list[dict[str, float]]:
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 

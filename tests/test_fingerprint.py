@@ -41,7 +41,7 @@ def names(paths: set[Path]) -> set[str]:
 
 def has_code(path: Path) -> bool:
     """Whether a file holds more than its docstring."""
-    return len(ast.parse(path.read_text()).body) > 1
+    return len(ast.parse(path.read_text(encoding="utf-8")).body) > 1
 
 
 @functools.cache

@@ -153,7 +153,7 @@ def gathered_grid(source: Source) -> list[NDArray[Any]]:
 
 def test_a_row_keeps_its_numbers_together_with_quotes_and_a_byte_order_mark(table: Path) -> None:
     plain, _ = gathered(read_table(table, label="group"))
-    text = table.read_text().replace("\n1,", '\n"1",')
+    text = table.read_text(encoding="utf-8").replace("\n1,", '\n"1",')
     table.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
     again, _ = gathered(read_table(table, label="group"))
     for split in SPLITS:
@@ -176,9 +176,9 @@ def test_a_row_keeps_its_numbers_together_with_quotes_and_a_byte_order_mark(tabl
     ],
 )
 def test_a_table_that_is_none_is_refused_with_the_line(table: Path, old: str, new: str, message: str) -> None:
-    text = table.read_text()
+    text = table.read_text(encoding="utf-8")
     assert old in text
-    table.write_text(text.replace(old, new, 1))
+    table.write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(UserError, match=message):
         read_table(table, label="group")
 
@@ -202,7 +202,7 @@ def test_arguments_that_do_not_fit_the_table_are_refused(table: Path, changes: d
 
 def test_a_table_without_rows_is_refused(table: Path) -> None:
     for content in ("count,celsius,price,group\n", ""):
-        table.write_text(content)
+        table.write_text(content, encoding="utf-8")
         with pytest.raises(UserError, match=r"of 0 rows, each split needs two|0 columns are named 'group'"):
             read_table(table, label="group")
 

@@ -48,7 +48,7 @@ KINDS = {"independent": "exact", "vae": "lower bound", "flow_matching": "estimat
 
 def write(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def write_arrays(path: Path, **arrays: Any) -> None:

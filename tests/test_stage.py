@@ -234,7 +234,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(
     command = ["python", str(checkout / "pipelines" / "prepare.py"), "--help"]
     read, write = os.pipe()
     os.close(read)
-    with open(write, "w") as nobody:
+    with open(write, "w", encoding="utf-8") as nobody:
         done = subprocess.run(
             command, env=environment(checkout), stdout=nobody, stderr=subprocess.PIPE, text=True, check=False
         )
@@ -478,7 +478,7 @@ def wait_until_loaded(library: str, process: subprocess.Popen[str]) -> None:
         process.communicate()
         pytest.skip("no /proc here")
     deadline = time.monotonic() + 120
-    while library not in maps.read_text():
+    while library not in maps.read_text(encoding="utf-8"):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.001)

@@ -22,7 +22,7 @@ from PIL import Image
 from playwright.sync_api import Error, Locator, Page, sync_playwright
 
 from lookalike.tracking.mlflow_server import load_client
-from lookalike.tracking.servers import complaint
+from lookalike.tracking.servers import Tracker
 from lookalike.workspace.errors import UserError
 
 WAIT_SECONDS = 60.0
@@ -76,7 +76,7 @@ class Window:
         try:
             found = self.client.get_experiment_by_name(experiment)
         except MlflowException as error:
-            raise UserError(complaint(uri, error)) from None
+            raise UserError(Tracker(uri, MlflowClient, uri).complaint(error)) from None
         if found is None:
             raise UserError(f"{uri} has no experiment {experiment}")
         self.experiment = str(found.experiment_id)

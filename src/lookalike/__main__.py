@@ -19,6 +19,7 @@ COMMANDS = {
     "promote": "write the winner of a sweep into conf/",
     "record": "bring MLflow and W&B up to date with the files",
     "register": "register the trained families of a data set in MLflow",
+    "ui": "open MLflow's pages of all runs",
     "report": "show the leaderboard and where the report lies",
 }
 
@@ -82,10 +83,8 @@ def main() -> None:
         from lookalike.report.results import report
 
         run(report)
-    elif command == "record":
-        from lookalike.tracking.commands import record
-
-        run(record)
+    elif command in ("record", "ui"):
+        run(getattr(importlib.import_module("lookalike.tracking.commands"), command))
     elif command == "register":
         from lookalike.tracking.commands import register
 

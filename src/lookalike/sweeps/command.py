@@ -18,11 +18,13 @@ from omegaconf import OmegaConf
 
 from lookalike.domain.prepared import Prepared
 from lookalike.sweeps.check import base_digest, check_all, file_digest
+from lookalike.sweeps.keys import relevant
 from lookalike.sweeps.objectives import OBJECTIVES, objectives
 from lookalike.sweeps.places import Record, Sweep, write
 from lookalike.sweeps.recording import recorder
-from lookalike.sweeps.space import SETTINGS, Space, compose, plain_of, read_space
+from lookalike.sweeps.space import Space, compose, plain_of, read_space
 from lookalike.sweeps.trial import run_trial
+from lookalike.workspace.addresses import hide, read_address
 from lookalike.workspace.arguments import Section
 from lookalike.workspace.configuration import CONF, ROOT, choices, groups
 from lookalike.workspace.errors import UserError
@@ -50,7 +52,7 @@ def main() -> None:
     try:
         end = run(arguments)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {hide(str(error))}")
     except OSError as error:
         sys.exit(f"error: {error.strerror}: {error.filename}")
     except KeyboardInterrupt:
@@ -76,6 +78,7 @@ def run(arguments: list[str]) -> End:
         space = read_space(hydra, overrides)
         plains = [plain_of(compose(hydra, combination)) for combination in space.combinations()]
         if "--cfg" in arguments:
+            plains[0]["tracking"]["uri"] = read_address(plains[0]["tracking"]["uri"]).shown
             print(OmegaConf.to_yaml(OmegaConf.create(plains[0])))
             return "FINISHED"
         data = check_space(space, plains)
@@ -86,7 +89,9 @@ def run(arguments: list[str]) -> End:
             write(sweep.about, describe(sweep, space, plains[0], arguments, data))
             sweep.mark_killed()
             with recorder(plains[0]["tracking"], sweep):
-                return launch(hydra, sweep, [*overrides, f"sweep.folder={sweep.folder}"])
+                # Trials do not record themselves; a launcher would write a password in these settings to its files.
+                kept = [item for item in overrides if not item.lstrip("+~").startswith("tracking")]
+                return launch(hydra, sweep, [*kept, "tracking=none", f"sweep.folder={sweep.folder}"])
 
 
 def check_space(space: Space, plains: list[Section]) -> dict[str, str]:
@@ -144,13 +149,14 @@ def folder_of(plain: Section, overrides: list[str]) -> Path:
 
 def describe(sweep: Sweep, space: Space, plain: Section, arguments: list[str], data: dict[str, str]) -> Record:
     """Return the content of `sweep.json`."""
+    uri = plain["tracking"]["uri"]
     sweeper: Any = OmegaConf.to_container(space.base.hydra.sweeper)
     del sweeper["params"]
     return {
         "name": sweep.name,
         "id": sweep.read()["id"] if sweep.about.is_file() else uuid.uuid4().hex,
-        "command": shlex.join(["lookalike", "sweep", *arguments]),
-        "fixed": [item for item in space.fixed if not item.startswith(SETTINGS)],
+        "command": shlex.join(["lookalike", "sweep", *(hide(item, uri) for item in arguments)]),
+        "fixed": relevant(space.fixed),
         "space": {parameter.key: parameter.written.partition("=")[2] for parameter in space.parameters},
         "sweeper": {"name": space.sweeper} | sweeper,
         "objective": [objective.name for objective in objectives(plain["objective"])],
@@ -160,7 +166,7 @@ def describe(sweep: Sweep, space: Space, plain: Section, arguments: list[str], d
         "base": base_digest([f"{name} {digest}" for name, digest in data.items()]),
         "files": {str(path.relative_to(ROOT)): file_digest(path) for path in files_below(CONF / "model", "*.yaml")},
         "git": git_state(ROOT),
-        "tracking": plain["tracking"],
+        "tracking": plain["tracking"] | {"uri": read_address(uri).shown},
         "session": time.strftime("%Y-%m-%dT%H:%M:%S") + f"-{os.getpid()}",
         "state": "running",
     }

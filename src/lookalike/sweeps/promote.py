@@ -234,12 +234,12 @@ def tag(about: Record, fingerprint: str, place: str) -> None:
     """Tag the runs of the trial and of its sweep in MLflow, if the sweep was recorded there."""
     if not about["tracking"]["mlflow"]:
         return
-    from lookalike.tracking.mlflow_server import place_of
     from lookalike.tracking.mlflow_sweep import tag_promoted
-    from lookalike.tracking.servers import complaint, quiet
+    from lookalike.tracking.servers import asked_for, quiet
 
     quiet()
+    tracker, *_ = asked_for(about["tracking"])
     try:
-        tag_promoted(about, fingerprint, place)
+        tag_promoted(tracker.connect(), about, fingerprint, place)
     except Exception as error:
-        print(f"tracking: {complaint(place_of(about['tracking']['uri']), error)}; no run was tagged", file=sys.stderr)
+        print(f"tracking: {tracker.complaint(error)}; no run was tagged", file=sys.stderr)

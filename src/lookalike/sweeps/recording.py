@@ -1,5 +1,6 @@
 """Start one process beside a sweep that records the sweep's files in MLflow and W&B, whoever writes them."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,11 +21,13 @@ def recorder(tracking: dict[str, Any], sweep: Sweep) -> Iterator[None]:
         yield
         return
     process = start("lookalike.tracking.sweeps", str(sweep.folder))
+    assert process.stdin is not None
     try:
-        yield
+        with process.stdin as pipe:
+            pipe.write(json.dumps(tracking).encode() + b"\n")
+            pipe.flush()
+            yield
     finally:
-        assert process.stdin is not None
-        process.stdin.close()
         try:
             process.wait(WAIT_SECONDS)
         except subprocess.TimeoutExpired:

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import numpy as np
 
 from lookalike.domain.kinds import load_domain
 from lookalike.tracking.content import Point, Record
-from lookalike.tracking.servers import asked_for, complaint, load, quiet
-from lookalike.tracking.workspace import Run, Server, catch_up, show_cells, show_preview, show_stage
+from lookalike.tracking.servers import Tracker, asked_for, load, quiet
+from lookalike.tracking.workspace import Run, catch_up, show_cells, show_preview, show_stage
 
 FLUSH_SECONDS = 2.0
 """How long losses are held back, so that many are sent at once."""
@@ -25,37 +25,36 @@ Message = dict[str, Any]
 Inbox = queue.SimpleQueue[Message | None]
 
 
-def complain(place: str, error: Exception) -> None:
-    """Print the one line that the user of a stage sees about a view that failed."""
-    problem = complaint(place, error)
+def complain(tracker: Tracker, error: Exception) -> None:
+    """Print the one line that the user of a stage sees about a tracker that failed."""
+    problem = tracker.complaint(error)
     print(f"tracking: {problem}; the run goes on, record it later with: lookalike record", file=sys.stderr, flush=True)
 
 
 class Guarded:
     """A run in one view; after its first error it is given up with one line of complaint."""
 
-    def __init__(self, place: str, connect: Callable[[], Server], record: Record) -> None:
-        self.place, self.failed = place, False
+    def __init__(self, tracker: Tracker, record: Record) -> None:
+        self.tracker, self.failed = tracker, False
         self.run: Run | None = None
-        try:
+        with self.guarding():
             # The record of a model that is not trained yet has no number of steps.
-            self.run = connect().open(record, training="steps" not in record)
-        except Exception as error:
-            self.give_up(error)
+            self.run = tracker.connect().open(record, training="steps" not in record)
 
-    def give_up(self, error: Exception) -> None:
-        """Complain about an error, and do nothing with the run from now on."""
-        self.failed = True
-        complain(self.place, error)
+    @contextlib.contextmanager
+    def guarding(self) -> Iterator[None]:
+        """Complain about an error in the block, and do nothing with the run from then on."""
+        try:
+            yield
+        except Exception as error:
+            self.failed = True
+            complain(self.tracker, error)
 
     def do(self, action: Callable[[Run], object]) -> None:
         """Do something with the run, unless it was given up."""
-        if self.run is None or self.failed:
-            return
-        try:
-            action(self.run)
-        except Exception as error:
-            self.give_up(error)
+        if self.run is not None and not self.failed:
+            with self.guarding():
+                action(self.run)
 
     def close(self, state: str) -> None:
         """End the run, even if it was given up: the server may have refused only a part of it."""
@@ -73,7 +72,7 @@ class Recording:
         self.cell, self.sampling = Path(message["cell"]), message["sampling"]
         self.pending: list[Point] = []
         self.flushed = time.monotonic()
-        self.runs = [Guarded(place, connect, self.record) for place, connect in asked_for(tracking)]
+        self.runs = [Guarded(tracker, self.record) for tracker in asked_for(tracking)]
 
     def take(self, message: Message) -> None:
         """Process one message between the first and the last."""
@@ -141,12 +140,12 @@ def record_run(first: Message, inbox: Inbox, tracking: dict[str, Any]) -> None:
 
 def record_report(first: Message, tracking: dict[str, Any]) -> None:
     """Record all cells together with a report."""
-    for place, connect in asked_for(tracking):
+    for tracker in asked_for(tracking):
         try:
-            for _ in show_cells(connect(), Path(first["artifacts"]), Path(first["report"])):
+            for _ in show_cells(tracker.connect(), Path(first["artifacts"]), Path(first["report"])):
                 pass
         except Exception as error:
-            complain(place, error)
+            complain(tracker, error)
 
 
 def serve(inbox: Inbox) -> None:

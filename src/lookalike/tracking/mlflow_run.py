@@ -1,13 +1,15 @@
 """What one MLflow run holds. Only clients and run ids are passed explicitly: an active run would leak."""
 
+import contextlib
+import json
 import re
 import time
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lookalike.tracking.content import Content, Point
+from lookalike.domain.kinds import load_domain
+from lookalike.tracking.content import Content, Point, Record, flat
 
 Lines = dict[str, str]
 
@@ -35,19 +37,37 @@ class Machine:
         return [Point(f"system/{name}", value, self.step - 1) for name, value in seen.items()]
 
 
+class NoFilesError(Exception):
+    """A tracker took the numbers of a run but not its files; the cause says why."""
+
+
 class MlflowRun:
-    """One run and what it already holds, so that nothing is recorded twice."""
+    """One run and what it already holds, so that nothing is recorded twice.
+
+    The numbers and the files of a run are in different places. After the first error of the place of the files, no
+    more files are sent, and the stages that have some are not marked as recorded.
+
+    Attributes:
+        lost: that error.
+    """
 
     def __init__(self, client: Any, run: Any, *, training: bool) -> None:
         self.client, self.id, self.training = client, run.info.run_id, training
-        self.known = run.data
+        self.known, self.inputs = run.data, run.inputs.dataset_inputs
         self.curves: set[tuple[str, int]] | None = None
         self.shown: set[int] | None = None
         self.machine: Machine | None = None
+        self.lost: Exception | None = None
         if training:
             client.update_run(self.id, status="RUNNING")
             seen = client.get_metric_history(self.id, "system/cpu_utilization_percentage") if run.data.metrics else []
             self.machine = Machine(self.id, step=len(seen) - 1)
+
+    def describe(self, record: Record) -> None:
+        """Record the settings and the data of a model; the data come last and show that the run has both."""
+        if not self.inputs:
+            self.parameters(flat(record["configuration"]))
+            self.client.log_inputs(self.id, [dataset(record)])
 
     def points(self, points: list[Point]) -> None:
         """Record losses by step, except those that the run holds."""
@@ -73,17 +93,28 @@ class MlflowRun:
         """Record samples that were drawn at a step of training, for the slider of the run's charts."""
         from PIL import Image
 
-        if step not in self.previewed():
-            with Image.open(picture) as image:
-                self.client.log_image(self.id, image, key="samples", step=step)
-            self.previewed().add(step)
+        with self.keeping():
+            if self.lost is None and step not in self.previewed():
+                with Image.open(picture) as image:
+                    self.client.log_image(self.id, image, key="samples", step=step)
+                self.previewed().add(step)
 
     def previewed(self) -> set[int]:
         """Return the steps whose samples the run holds."""
         if self.shown is None:
-            names = [Path(file.path).name for file in self.client.list_artifacts(self.id, "images")]
-            self.shown = {int(match[1]) for name in names if (match := re.match(r"samples\+step\+(\d+)\+", name))}
+            self.shown = set()
+            with self.keeping():
+                names = [Path(file.path).name for file in self.client.list_artifacts(self.id, "images")]
+                self.shown = {int(match[1]) for name in names if (match := re.match(r"samples\+step\+(\d+)\+", name))}
         return self.shown
+
+    @contextlib.contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Remember an error of the place of the files; the block must not send anything after one."""
+        try:
+            yield
+        except Exception as error:
+            self.lost = self.lost or error
 
     def recorded(self, stage: str) -> str | None:
         """Return the digest of what was recorded of a stage, if anything was."""
@@ -96,18 +127,25 @@ class MlflowRun:
         self.points(content.curves)
         self.results(content.results)
         self.files(content.files)
-        self.tags(content.tags | {f"recorded.{stage}": content.digest})
+        self.tags(content.tags)
+        self.mark(f"recorded.{stage}", content.digest)
 
     def files(self, files: list[Path], folder: str | None = None) -> None:
         """Keep files with the run."""
-        for path in files:
-            self.client.log_artifact(self.id, str(path), folder)
+        with self.keeping():
+            for path in files if self.lost is None else []:
+                self.client.log_artifact(self.id, str(path), folder)
+
+    def mark(self, key: str, value: str) -> None:
+        """Mark something as recorded with a tag, unless files of the run were lost."""
+        if self.lost is None:
+            self.tags({key: value})
 
     def report(self, files: dict[str, list[Path]], digest: str) -> None:
         """Keep the files of a report with the run, by folder."""
         for folder, paths in files.items():
             self.files(paths, folder)
-        self.tags({"recorded.report": digest})
+        self.mark("recorded.report", digest)
 
     def parameters(self, values: Lines) -> None:
         """Record settings. MLflow never changes a parameter, so a later value is kept in a tag `now.<key>`."""
@@ -115,8 +153,7 @@ class MlflowRun:
 
         values = {clean(key): value[:6000] for key, value in values.items()}
         new = [Param(key, value) for key, value in values.items() if key not in self.known.params]
-        for batch in batches(new, 100):
-            self.client.log_batch(self.id, params=batch)
+        self._send(params=new)
         changed = {key: value for key, value in values.items() if self.known.params.get(key, value) != value}
         self.tags({f"now.{key}": value for key, value in changed.items()})
         for key in values.keys() - changed.keys():
@@ -130,17 +167,22 @@ class MlflowRun:
 
         values = {clean(key): value[:8000] for key, value in values.items()}
         changed = {key: value for key, value in values.items() if self.known.tags.get(key) != value}
-        for batch in batches([RunTag(key, value) for key, value in changed.items()], 100):
-            self.client.log_batch(self.id, tags=batch)
+        self._send(tags=[RunTag(key, value) for key, value in changed.items()])
         self.known.tags.update(changed)
 
     def _metrics(self, points: list[Point]) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        metrics = [Metric(clean(key), value, when or now, step) for key, value, step, when in points]
-        for batch in batches(metrics, 1000):
-            self.client.log_batch(self.id, metrics=batch)
+        self._send(metrics=[Metric(clean(key), value, when or now, step) for key, value, step, when in points])
+
+    def _send(self, **items: list[Any]) -> None:
+        """Send items of one kind in batches that MLflow accepts."""
+        from mlflow.utils import chunk_list
+
+        for kind, values in items.items():
+            for batch in chunk_list(values, 1000 if kind == "metrics" else 100):
+                self.client.log_batch(self.id, **{kind: batch})
 
     def close(self, state: str) -> None:
         """End the run. A run that was trained earlier keeps its end, unless a later stage changes its state."""
@@ -149,6 +191,8 @@ class MlflowRun:
         status = self.client.get_run(self.id).info.status
         if self.training or status != state:
             self.client.set_terminated(self.id, state)
+        if self.lost is not None:
+            raise NoFilesError from self.lost
 
 
 def clean(key: str) -> str:
@@ -156,8 +200,19 @@ def clean(key: str) -> str:
     return re.sub(r"[^\w\-. :/]", "_", key)[:250]
 
 
-def batches(items: list[Any], size: int) -> Iterator[list[Any]]:
-    """Yield lists of at most `size` items."""
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
+def dataset(record: Record) -> Any:
+    """Return the training data of a model by name and digest; no array is read."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    domain = load_domain(record["domain"])
+    tensor = {"type": "tensor", "tensor-spec": {"dtype": domain.dtype.name, "shape": [-1, *domain.shape]}}
+    profile = {"kind": domain.kind, "levels": domain.levels, "labels": domain.labels}
+    found = Dataset(
+        name=domain.name,
+        digest=record["data_digest"][:8],  # A tag has all of it.
+        source_type="local",
+        source=json.dumps({"uri": f"artifacts/{domain.name}/prepared"}),
+        schema=json.dumps({"mlflow_tensorspec": {"features": json.dumps([tensor]), "targets": None}}),
+        profile=json.dumps(profile),
+    )
+    return DatasetInput(found, [InputTag("mlflow.data.context", "training")])

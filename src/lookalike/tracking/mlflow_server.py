@@ -3,17 +3,19 @@
 import contextlib
 import getpass
 import hashlib
-import json
+import importlib
 import os
-import re
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from lookalike.domain.kinds import load_domain
-from lookalike.tracking.content import ROOT, Record, commit_of, flat
+from lookalike.tracking.content import ROOT, Record, commit_of
 from lookalike.tracking.mlflow_run import MlflowRun
+from lookalike.workspace.addresses import read_address
+from lookalike.workspace.errors import UserError
 from lookalike.workspace.locks import file_lock
 
 LOCK_SECONDS = 300
@@ -40,6 +42,18 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 SERVERS = ("http://", "https://", "databricks")
 """Beginnings of URIs that name a server and not a database."""
 
+ARTIFACTS = "mlartifacts"
+"""The folder of artifacts beside a SQLite store."""
+
+LOCATIONS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("model_versions", "source"),
+)
+"""The columns of MLflow's tables that hold paths of artifacts."""
+
 Tags = dict[str, str]
 
 
@@ -49,10 +63,7 @@ def load_client(uri: str) -> None:
         os.environ.setdefault(name, value)
     for name in ("MLFLOW_RUN_ID", "MLFLOW_ENABLE_ASYNC_LOGGING"):
         os.environ.pop(name, None)
-    import mlflow
-
-    if not uri.startswith(SERVERS):
-        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+    importlib.import_module("mlflow" if uri.startswith(SERVERS) else "mlflow.store.tracking.sqlalchemy_store")
 
 
 class MlflowRuns:
@@ -66,6 +77,8 @@ class MlflowRuns:
 
     def __init__(self, *, uri: str, experiment: str) -> None:
         self.uri = resolved(uri)
+        if not read_address(self.uri).is_clear:
+            raise UserError("its user name or password has a special character: write %2F for /, %40 for @")
         load_client(self.uri)  # This takes long, so it happens before others wait for the lock.
         import mlflow
 
@@ -75,6 +88,8 @@ class MlflowRuns:
         mlflow.set_tracking_uri(uri)
         with self.lock():
             self.client = mlflow.MlflowClient(uri)
+            if is_sqlite(self.uri):
+                settle(file_of(self.uri))
             self.experiment = self._find_experiment(experiment)
 
     def _find_experiment(self, name: str) -> str:
@@ -95,7 +110,7 @@ class MlflowRuns:
     def lock(self) -> Iterator[None]:
         """Let one process of this machine at a time create databases, experiments and runs: MLflow has races there."""
         if is_sqlite(self.uri):
-            path = Path(self.uri.removeprefix("sqlite:///").partition("?")[0] + ".lock")
+            path = Path(f"{file_of(self.uri)}.lock")
             path.parent.mkdir(parents=True, exist_ok=True)
         else:
             name = hashlib.sha256(self.uri.encode()).hexdigest()[:16]
@@ -115,33 +130,23 @@ class MlflowRuns:
         The request is sent once: a server that answers late may still create the run, and a second request would
         create a second run.
         """
-        before = {key: os.environ.get(key) for key in NO_RETRIES}
+        before = {key: os.environ[key] for key in NO_RETRIES}
         os.environ.update(NO_RETRIES)
         try:
             return self.client.create_run(self.experiment, run_name=name, **more)
         finally:
-            for key, value in before.items():
-                if value is None:
-                    del os.environ[key]
-                else:
-                    os.environ[key] = value
+            os.environ.update(before)
 
     def open(self, record: Record, *, training: bool) -> MlflowRun:
         """Return the run of a trained model, or of one that is about to be trained; it is created if necessary."""
-        commit = commit_tags(record, training=training)
+        git = commit_of(record, training=training)
         with self.lock():
             run = self.find("fingerprint", record["fingerprint"])
-            is_new = run is None
-            if is_new:
-                run = self.create(record["name"], tags=description(record) | commit)
-            is_empty = not run.inputs.dataset_inputs  # also if the server died after it created the run
-            if is_empty:
-                self.client.log_inputs(run.info.run_id, [dataset(record)])
-        opened = MlflowRun(self.client, run, training=training)
-        if is_empty:
-            opened.parameters(flat(record["configuration"]))
-        if training and not is_new:
-            opened.tags(commit)
+            run = run or self.create(record["name"], tags=provenance("train", git) | description(record))
+            opened = MlflowRun(self.client, run, training=training)
+            opened.describe(record)
+        if training:
+            opened.tags(commit_tags(git))
         return opened
 
 
@@ -155,7 +160,7 @@ def resolved(uri: str) -> str:
 
 def place_of(uri: str) -> str:
     """Return the URI that counts for messages: without a password and without SQLite's timeout."""
-    return re.sub(r"//[^/@]*@", "//", resolved(uri)).removesuffix(f"?timeout={LOCK_SECONDS}")
+    return read_address(resolved(uri)).shown.removesuffix(f"?timeout={LOCK_SECONDS}")
 
 
 def is_sqlite(uri: str) -> bool:
@@ -167,8 +172,33 @@ def artifacts_of(uri: str) -> str | None:
     """Return where the artifacts of a new experiment go: beside a SQLite file; None lets a server decide."""
     if uri.startswith(SERVERS):
         return None
-    home = Path(uri.removeprefix("sqlite:///").partition("?")[0]).parent if is_sqlite(uri) else ROOT
-    return (home / "mlartifacts").as_uri()
+    home = file_of(uri).parent if is_sqlite(uri) else ROOT
+    return (home / ARTIFACTS).as_uri()
+
+
+def file_of(uri: str) -> Path:
+    """Return the file of a SQLite database."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
+
+
+def settle(store: Path) -> None:
+    """Let a store that was moved or copied with its artifacts name those beside it, and none in the old folder.
+
+    MLflow keeps absolute paths and has no command that changes them.
+    """
+    with contextlib.closing(sqlite3.connect(store, timeout=LOCK_SECONDS)) as database, database:
+        known = database.execute("select distinct artifact_location from experiments").fetchall()
+        folders = [Path(unquote(urlsplit(str(location)).path)) for (location,) in known]
+        for old in {folder.parent for folder in folders if folder.name == ARTIFACTS}:
+            if old.resolve() == store.parent.resolve():
+                continue
+            for table, column in LOCATIONS:
+                for before, now in ((old.as_uri(), store.parent.as_uri()), (str(old), str(store.parent))):
+                    start = len(before) + 1
+                    database.execute(
+                        f"update {table} set {column} = ? || substr({column}, ?) where substr({column}, 1, ?) = ?",
+                        (now, start, start, f"{before}/"),
+                    )
 
 
 def user() -> str:
@@ -183,9 +213,6 @@ def description(record: Record) -> Tags:
     """Return what never changes about the run of a trained model, as tags."""
     data = str(record["domain"]["name"])
     return {
-        "mlflow.user": user(),
-        "mlflow.source.name": "lookalike train",
-        "mlflow.source.type": "LOCAL",
         "data": data,
         "model": str(record["name"]).removeprefix(f"{data}-"),
         "seed": str(record["configuration"]["seed"]),
@@ -193,25 +220,12 @@ def description(record: Record) -> Tags:
     }
 
 
-def commit_tags(record: Record, *, training: bool) -> Tags:
-    """Return the commit that a model was trained at, as tags."""
-    state = commit_of(record, training=training)
-    return {"git_commit": state["commit"], "git_dirty": state["dirty"], "mlflow.source.git.commit": state["commit"]}
+def provenance(command: str, git: Tags) -> Tags:
+    """Return the user, the command and the commit of a run, as tags."""
+    source = {"mlflow.source.name": f"lookalike {command}", "mlflow.source.type": "LOCAL"}
+    return {"mlflow.user": user()} | source | commit_tags(git)
 
 
-def dataset(record: Record) -> Any:
-    """Return the training data of a model by name and digest; no array is read."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    domain = load_domain(record["domain"])
-    tensor = {"type": "tensor", "tensor-spec": {"dtype": domain.dtype.name, "shape": [-1, *domain.shape]}}
-    profile = {"kind": domain.kind, "levels": domain.levels, "labels": domain.labels}
-    found = Dataset(
-        name=domain.name,
-        digest=record["data_digest"][:8],  # A tag has all of it.
-        source_type="local",
-        source=json.dumps({"uri": f"artifacts/{domain.name}/prepared"}),
-        schema=json.dumps({"mlflow_tensorspec": {"features": json.dumps([tensor]), "targets": None}}),
-        profile=json.dumps(profile),
-    )
-    return DatasetInput(found, [InputTag("mlflow.data.context", "training")])
+def commit_tags(git: Tags) -> Tags:
+    """Return a commit, as tags."""
+    return {"git_commit": git["commit"], "git_dirty": git["dirty"], "mlflow.source.git.commit": git["commit"]}

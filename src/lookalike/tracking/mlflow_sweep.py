@@ -8,9 +8,9 @@ from typing import Any
 
 from lookalike.sweeps.objectives import OBJECTIVES
 from lookalike.sweeps.places import Record, Sweep, title
-from lookalike.tracking.content import STAGES, Content, Point, flat, read
-from lookalike.tracking.mlflow_run import MlflowRun
-from lookalike.tracking.mlflow_server import MlflowRuns, dataset, user
+from lookalike.tracking.content import STAGES, Content, Point, read
+from lookalike.tracking.mlflow_run import MlflowRun, NoFilesError
+from lookalike.tracking.mlflow_server import MlflowRuns, provenance
 
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
 """MLflow's status for the state of a trial; MLflow knows no pruned runs, so a tag says that."""
@@ -28,9 +28,7 @@ class MlflowSweep:
 
     def _parent(self) -> MlflowRun:
         tags = description(self.about)
-        run = self.server.find("sweep_id", self.about["id"])
-        if run is None:
-            run = self.server.create(self.sweep.name, tags=tags)
+        run = self.server.find("sweep_id", self.about["id"]) or self.server.create(self.sweep.name, tags=tags)
         parent = MlflowRun(self.client, run, training=False)
         parent.tags(tags)
         self.client.update_run(parent.id, status="RUNNING")
@@ -38,13 +36,16 @@ class MlflowSweep:
 
     def _children(self) -> dict[str, "Child"]:
         """Return the existing runs of trials, by fingerprint."""
-        found: dict[str, Child] = {}
-        token, query = None, f"tags.mlflow.parentRunId = '{self.parent.id}'"
-        while True:
-            page = self.client.search_runs([self.server.experiment], query, max_results=1000, page_token=token)
-            found |= {run.data.tags["trial"]: Child(self.client, run) for run in page if "trial" in run.data.tags}
-            if not (token := page.token):
-                return found
+        from mlflow.utils import get_results_from_paginated_fn
+
+        query = f"tags.mlflow.parentRunId = '{self.parent.id}'"
+        runs = get_results_from_paginated_fn(
+            lambda count, token: self.client.search_runs(
+                [self.server.experiment], query, max_results=count, page_token=token
+            ),
+            max_results_per_page=1000,
+        )
+        return {run.data.tags["trial"]: Child(self.client, run) for run in runs if "trial" in run.data.tags}
 
     def update(self) -> int:
         """Record the trials whose files changed; return how many of them had something new."""
@@ -75,7 +76,7 @@ class MlflowSweep:
         return self.server.create(
             title(state["overrides"], self.about["space"])[:200] or f"{state['data']}-{state['model']}",
             start_time=int(state["first"] * 1000),
-            tags=provenance(self.about)
+            tags=provenance("sweep", self.about["git"])
             | {
                 "mlflow.parentRunId": self.parent.id,
                 "sweep": self.sweep.name,
@@ -96,6 +97,9 @@ class MlflowSweep:
             self.parent.files(sorted((self.sweep.folder / "figures").glob("*.png")), "figures")
             self.parent.results([Point(key, value) for key, value in best_scores(summary).items()])
         self.client.set_terminated(self.parent.id, about["state"].upper())
+        lost = [run.lost for run in (self.parent, *(child.run for child in self.children.values())) if run.lost]
+        if lost:
+            raise NoFilesError from lost[0]
 
 
 class Child:
@@ -110,9 +114,8 @@ class Child:
         """Record the settings and the data of a trial, unless the run has them; the tags come last."""
         if "code_digest" in self.run.known.tags:
             return
-        identity = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
-        self.run.parameters(flat(identity["configuration"]))
-        self.client.log_inputs(self.run.id, [dataset(identity)])
+        identity = json.loads((folder / "identity.json").read_text())
+        self.run.describe(identity)
         self.run.tags({"data_digest": identity["data_digest"], "code_digest": identity["code_digest"]})
 
     def record(self, state: Record, folder: Path, *, objective: list[str]) -> bool:
@@ -135,7 +138,7 @@ class Child:
         else:
             end = int(state["ended"] * 1000) if state["ended"] else None
             self.client.set_terminated(self.run.id, self.status, end)
-        self.run.tags({"recorded": marker})
+        self.run.mark("recorded", marker)
         return True
 
     def follow(self, curves: Path) -> None:
@@ -176,21 +179,9 @@ def content_of(folder: Path, marker: str) -> Content:
     )
 
 
-def provenance(about: Record) -> dict[str, str]:
-    """Return the user, the command and the commit of a sweep, as tags."""
-    return {
-        "mlflow.user": user(),
-        "mlflow.source.name": "lookalike sweep",
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": about["git"]["commit"],
-        "git_commit": about["git"]["commit"],
-        "git_dirty": about["git"]["dirty"],
-    }
-
-
 def description(about: Record) -> dict[str, str]:
     """Return what a sweep was asked for, as tags."""
-    return provenance(about) | {
+    return provenance("sweep", about["git"]) | {
         "sweep": about["name"],
         "sweep_id": about["id"],
         "command": about["command"],
@@ -225,10 +216,8 @@ def best_scores(summary: Record) -> dict[str, float]:
     return best
 
 
-def tag_promoted(about: Record, fingerprint: str, place: str) -> None:
+def tag_promoted(server: MlflowRuns, about: Record, fingerprint: str, place: str) -> None:
     """Tag the run of a trial, and that of its sweep, with the file that has its values now."""
-    tracking = about["tracking"]
-    server = MlflowRuns(uri=tracking["uri"], experiment=tracking["experiment"])
     parent = server.find("sweep_id", about["id"])
     if parent is None:
         raise RuntimeError("it has no run of the sweep: record it with `lookalike record`")

@@ -14,8 +14,8 @@ from lookalike.metrics.catalogue import LIKELIHOOD, MAIN_DISTANCE
 from lookalike.report.cells import Row
 from lookalike.report.champion import find_champion, read_cells
 from lookalike.report.numbers import describe
-from lookalike.tracking.mlflow_server import MlflowRuns, place_of
-from lookalike.tracking.servers import complaint
+from lookalike.tracking.mlflow_server import MlflowRuns
+from lookalike.tracking.servers import asked_for
 from lookalike.tracking.workspace import show_cell
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.files import read_json
@@ -45,17 +45,17 @@ def register(
     """
     if not tracking["mlflow"]:
         raise UserError("tracking: the registry belongs to MLflow. Choose tracking=mlflow")
-    folder, place = artifacts / data, place_of(tracking["uri"])
+    folder, (tracker, *_) = artifacts / data, asked_for(tracking)
     rows, left_out = read_cells(folder)
     best = find_champion(rows, objective)
     try:
-        server = MlflowRuns(uri=tracking["uri"], experiment=tracking["experiment"])
+        server = tracker.connect()
         registry = Registry(server, f"lookalike-{data}")
-        yield f"{place}: {registry.name}"
+        yield f"{tracker.place}: {registry.name}"
         versions = {}
         for row in rows:
             cell = folder / row.model / str(row.record["configuration"]["seed"])
-            show_cell(server, cell, artifacts, results)
+            show_cell(server, row.record, cell, artifacts, results)
             version, is_new = registry.add(row, cell)
             registry.point(row.model, version)
             versions[row.model] = version
@@ -66,10 +66,8 @@ def register(
         else:
             registry.point(CHAMPION, versions[best.row.model])
             yield f"  {CHAMPION}: {best}"
-    except UserError:
-        raise
     except Exception as error:
-        raise UserError(complaint(place, error)) from None
+        raise UserError(tracker.complaint(error)) from None
 
 
 class Registry:

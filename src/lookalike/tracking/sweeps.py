@@ -1,10 +1,15 @@
 """The recorder of a sweep: `python -m lookalike.tracking.sweeps FOLDER`, started by the sweep, records its files.
 
+Its standard input has one line, the section `tracking` as JSON, which may hold a password and is in no file.
+
 Trials may run anywhere and only write files. One process records all of them, so no two processes write one run, and
 what was missed during an outage is recorded when the server is back, or by `lookalike record`.
 """
 
 import contextlib
+import dataclasses
+import functools
+import json
 import os
 import select
 import signal
@@ -15,7 +20,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lookalike.sweeps.places import Sweep
-from lookalike.tracking.servers import causes, complaint, quiet
+from lookalike.tracking.servers import Tracker, asked_for, quiet
+from lookalike.tracking.workspace import lost_connections
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.locks import file_lock
 
@@ -37,8 +43,8 @@ class SweepView(Protocol):
 class Guarded:
     """A sweep in one view, which may be unreachable for a while."""
 
-    def __init__(self, place: str, connect: Callable[[], SweepView]) -> None:
-        self.place, self.connect = place, connect
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
         self.view: SweepView | None = None
         self.failed_at: float | None = None
         self.complained = False
@@ -48,7 +54,7 @@ class Guarded:
         if self.failed_at is not None and time.monotonic() - self.failed_at < RETRY_SECONDS and not last:
             return
         try:
-            self.view = self.view or self.connect()
+            self.view = self.view or self.tracker.connect()
             self.view.update()
             if last:
                 self.view.close()
@@ -58,30 +64,31 @@ class Guarded:
             if not self.complained:
                 self.complained = True
                 print(
-                    f"tracking: {complaint(self.place, error)}; the sweep goes on, record the rest with: "
+                    f"tracking: {self.tracker.complaint(error)}; the sweep goes on, record the rest with: "
                     f"lookalike record",
                     file=sys.stderr,
                     flush=True,
                 )
 
 
-def views_of(tracking: dict[str, Any], sweep: Sweep) -> Iterator[tuple[str, Callable[[], SweepView]]]:
-    """Yield the views of a section `tracking`: its place for messages, and a function that opens the sweep there."""
-    if tracking["mlflow"]:
-        from lookalike.tracking.mlflow_server import MlflowRuns, place_of
-        from lookalike.tracking.mlflow_sweep import MlflowSweep
+def views_of(tracking: dict[str, Any], sweep: Sweep) -> Iterator[Tracker]:
+    """Yield the trackers of a section `tracking`; each one connects to its view of a sweep."""
+    from lookalike.tracking.mlflow_sweep import MlflowSweep
+    from lookalike.tracking.wandb_sweep import WandbSweep
 
-        server = {"uri": tracking["uri"], "experiment": tracking["experiment"]}
-        yield place_of(tracking["uri"]), lambda: MlflowSweep(MlflowRuns(**server), sweep)
-    if tracking["wandb"]:
-        from lookalike.tracking.wandb_sweep import WandbSweep
-
-        yield "W&B", lambda: WandbSweep(sweep, project=tracking["experiment"])
+    for tracker in asked_for(tracking):
+        view: Callable[[Any, Sweep], SweepView] = MlflowSweep if tracker.uri else WandbSweep
+        yield dataclasses.replace(tracker, connect=functools.partial(connect, view, tracker, sweep))
 
 
-def follow(sweep: Sweep) -> None:
+def connect(view: Callable[[Any, Sweep], SweepView], tracker: Tracker, sweep: Sweep) -> SweepView:
+    """Return the view of a sweep in a tracker."""
+    return view(tracker.connect(), sweep)
+
+
+def follow(sweep: Sweep, tracking: dict[str, Any]) -> None:
     """Record a sweep until the process that started this one ends, and every trial with it."""
-    views = [Guarded(place, connect) for place, connect in views_of(sweep.read()["tracking"], sweep)]
+    views = [Guarded(tracker) for tracker in views_of(tracking, sweep)]
     while not parent_is_gone(LOOK_SECONDS):
         for view in views:
             view.update(last=False)
@@ -105,25 +112,31 @@ def parent_is_gone(seconds: float) -> bool:
 
 
 def record_sweeps(tracking: dict[str, Any], multirun: Path) -> Iterator[str]:
-    """Record all sweeps below a folder in every view; yield one line per sweep and view.
+    """Record all sweeps below a folder in every tracker; yield one line per sweep and tracker.
 
     Raises:
-        UserError: a view cannot be reached.
+        UserError: a tracker cannot be reached, or did not take everything.
     """
+    problem = None
     for path in sorted(multirun.glob("*/sweep.json")):
         sweep = Sweep(path.parent)
         mark_killed(sweep)
-        for place, connect in views_of(tracking, sweep):
+        for tracker in views_of(tracking, sweep):
             try:
                 with file_lock(sweep.folder / "recorder.lock", timeout=60):
-                    view = connect()
+                    view = tracker.connect()
                     new = view.update()
                     view.close()
+            except UserError as error:
+                problem = problem or str(error)
             except Exception as error:
-                if any(isinstance(cause, UserError) for cause in causes(error)):
-                    raise
-                raise UserError(complaint(place, error)) from None
-            yield f"sweep {sweep.name}: {new or 'no'} trials that were not recorded in {place}"
+                problem = problem or tracker.complaint(error)
+                if lost_connections(error):
+                    raise UserError(problem) from None
+            else:
+                yield f"sweep {sweep.name}: {new or 'no'} trials that were not recorded in {tracker.place}"
+    if problem:
+        raise UserError(problem)
 
 
 def mark_killed(sweep: Sweep) -> None:
@@ -139,10 +152,12 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     quiet()
-    sweep = Sweep(Path(sys.argv[1]))
+    sweep, tracking = Sweep(Path(sys.argv[1])), json.loads(sys.stdin.buffer.readline() or "null")
+    if tracking is None:
+        return  # The sweep ended at once.
     # The recorder of an earlier command that was killed may still run.
     with file_lock(sweep.folder / "recorder.lock", timeout=600):
-        follow(sweep)
+        follow(sweep, tracking)
 
 
 if __name__ == "__main__":

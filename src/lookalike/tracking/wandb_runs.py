@@ -1,17 +1,18 @@
-"""The runs in Weights & Biases, with the fingerprint as their id; offline if there is no API key.
+"""The runs in Weights & Biases, with the fingerprint in their configuration; offline if `wandb` knows no API key.
 
 Offline, every stage writes a folder of its own, and W&B merges the folders of one id when it receives them. A file
-beside the folders lists what was recorded, because offline there is no server to ask.
+beside the folders lists the ids and what was recorded, because offline there is no server to ask. W&B never accepts
+the id of a deleted run again, so ids are random, and a server is asked for the run with a fingerprint.
 """
 
 import json
-import netrc
 import os
+import secrets
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
+from lookalike.sweeps.places import write
 from lookalike.tracking.content import ROOT, Content, Point, Record, commit_of, flat
 from lookalike.workspace.locks import file_lock
 
@@ -31,9 +32,16 @@ class WandbRuns:
     def __init__(self, *, project: str) -> None:
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
-        os.environ.setdefault("WANDB_MODE", "online" if has_key() else "offline")
+        import wandb
+        from wandb.sdk.lib import wbauth
+
+        settings = wandb.setup().settings
+        asking = {"host": settings.base_url, "source": "lookalike", "prompt": False, "update_session": False}
+        is_known = settings.mode != "online" or wbauth.authenticate_session(**asking) is not None
+        self.mode = settings.mode if is_known else "offline"
         self.project, self.home = project, Path(os.environ.get("WANDB_DIR") or ROOT)
         (self.home / "wandb").mkdir(parents=True, exist_ok=True)
+        self.ledger = Ledger(self.home / "wandb" / "recorded.json")
 
     def open(self, record: Record, *, training: bool, group: str | None = None) -> "WandbRun":
         """Return the run of a trained model, which starts as soon as there is something to record."""
@@ -42,25 +50,47 @@ class WandbRuns:
         about |= {"git_commit": state["commit"], "git_dirty": state["dirty"]}
         arguments = {
             "project": self.project,
-            "id": record["fingerprint"],
+            "id": self._id(record["fingerprint"]),
             "name": record["name"],
             "group": group,
             "resume": "allow",
+            "mode": self.mode,
             "dir": str(self.home),
             "tags": [record["domain"]["name"]],
             "config": flat(record["configuration"]) | about,
         }
-        run = WandbRun(arguments, self.home / "wandb" / "recorded.json")
+        run = WandbRun(arguments, self.ledger, record["fingerprint"])
         if training:
             run.run()
         return run
+
+    def _id(self, fingerprint: str) -> str:
+        """Return the id of the run with a fingerprint; a new one if there is no such run, or no longer."""
+        entry = self.ledger.read().get(fingerprint)
+        noted = entry.get("id", fingerprint) if entry else None  # Earlier versions used the fingerprint.
+        found = self._ask(fingerprint, noted) if self.mode == "online" else noted
+        if found is None or found != noted:
+            found = found or secrets.token_hex(8)
+            self.ledger.note(fingerprint, {"id": found}, replace=True)
+        return found
+
+    def _ask(self, fingerprint: str, noted: str | None) -> str | None:
+        """Return the id of the server's run with a fingerprint, or with the id that was noted, if there is one."""
+        import wandb
+
+        either = [{"config.fingerprint": fingerprint}, *([{"name": noted}] if noted else [])]
+        runs = wandb.Api(timeout=20).runs(self.project, filters={"$or": either}, per_page=1)
+        try:
+            return next((str(run.id) for run in runs), None)
+        except ValueError:  # The project does not exist yet.
+            return None
 
 
 class WandbRun:
     """One run: losses over their own step, because W&B's step may not go back, and final values in the summary."""
 
-    def __init__(self, arguments: dict[str, Any], ledger: Path) -> None:
-        self.arguments, self.ledger = arguments, ledger
+    def __init__(self, arguments: dict[str, Any], ledger: "Ledger", fingerprint: str) -> None:
+        self.arguments, self.ledger, self.fingerprint = arguments, ledger, fingerprint
         self.sent: set[tuple[str, int]] = set()
         self.shown: set[int] = set()
         self.started: Any = None
@@ -100,7 +130,7 @@ class WandbRun:
 
     def recorded(self, stage: str) -> str | None:
         """Return the digest of what was recorded of a stage, if anything was."""
-        found: str | None = self._ledger().get(self.arguments["id"], {}).get(stage)
+        found: str | None = self.ledger.read().get(self.fingerprint, {}).get(stage)
         return found
 
     def stage(self, stage: str, content: Content) -> None:
@@ -109,13 +139,13 @@ class WandbRun:
         self.points(content.curves)
         self.run().summary.update({point.key: point.value for point in content.results})
         self._keep(content.files, ".")
-        self._note(stage, content.digest)
+        self.ledger.note(self.fingerprint, {stage: content.digest})
 
     def report(self, files: dict[str, list[Path]], digest: str) -> None:
         """Keep the files of a report with the run, by folder."""
         for folder, paths in files.items():
             self._keep(paths, folder)
-        self._note("report", digest)
+        self.ledger.note(self.fingerprint, {"report": digest})
 
     def tick(self) -> None:
         """Do nothing: W&B records the load of the machine by itself."""
@@ -133,26 +163,21 @@ class WandbRun:
             shutil.copyfile(path, home / folder / path.name)
             self.run().save(str(home / folder / path.name), base_path=str(home), policy="now")
 
-    def _ledger(self) -> dict[str, dict[str, str]]:
-        content: dict[str, dict[str, str]] = (
-            json.loads(self.ledger.read_text(encoding="utf-8")) if self.ledger.is_file() else {}
-        )
+
+class Ledger:
+    """The file that lists the id of each run by fingerprint, and the digest of each stage that was recorded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[str, dict[str, str]]:
+        """Return everything that was noted."""
+        content: dict[str, dict[str, str]] = json.loads(self.path.read_text()) if self.path.is_file() else {}
         return content
 
-    def _note(self, stage: str, digest: str) -> None:
-        with file_lock(Path(f"{self.ledger}.lock"), timeout=60):
-            content = self._ledger()
-            content.setdefault(self.arguments["id"], {})[stage] = digest
-            draft = self.ledger.with_suffix(f".{os.getpid()}-{time.monotonic_ns()}")
-            draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            draft.replace(self.ledger)
-
-
-def has_key() -> bool:
-    """Return whether the user has an API key, in WANDB_API_KEY or from `wandb login`."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+    def note(self, fingerprint: str, news: dict[str, str], *, replace: bool = False) -> None:
+        """Note something about a run, and perhaps forget all else."""
+        with file_lock(Path(f"{self.path}.lock"), timeout=60):
+            content = self.read()
+            content[fingerprint] = news if replace else content.get(fingerprint, {}) | news
+            write(self.path, content)

@@ -11,8 +11,8 @@ from lookalike.tracking.workspace import show_stage
 class WandbSweep:
     """The runs of one sweep."""
 
-    def __init__(self, sweep: Sweep, *, project: str) -> None:
-        self.sweep, self.server = sweep, WandbRuns(project=project)
+    def __init__(self, server: WandbRuns, sweep: Sweep) -> None:
+        self.sweep, self.server = sweep, server
         self.shown: set[str] = set()
 
     def update(self) -> int:

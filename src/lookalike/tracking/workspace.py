@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lookalike.domain.kinds import load_domain
 from lookalike.tracking.content import STAGES, Content, Point, Record, digest, read
+from lookalike.workspace.files import read_json
 from lookalike.workspace.litter import files_below
 
 CELLS = "*/*/*/train/model.json"
@@ -43,6 +44,23 @@ class Server(Protocol):
     """A view, which holds runs."""
 
     def open(self, record: Record, *, training: bool) -> Run: ...
+
+
+def lost_connections(error: BaseException) -> list[BaseException]:
+    """Return the errors of a connection behind an error."""
+    return [e for e in causes(error) if isinstance(e, ConnectionError | TimeoutError) or "Max retries" in str(e)]
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """Return an error and the errors behind it, including those that urllib3 wraps."""
+    seen: list[BaseException] = []
+    todo: list[Any] = [error]
+    while todo:
+        one = todo.pop(0)
+        if isinstance(one, BaseException) and one not in seen:
+            seen.append(one)
+            todo += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+    return seen
 
 
 def show_preview(run: Run, record: Record, samples: NDArray[Any], step: int) -> None:
@@ -91,17 +109,31 @@ def catch_up(run: Run, record: Record, cell: Path, *, before: str) -> None:
 
 
 def show_cells(server: Server, artifacts: Path, results: Path) -> Iterator[str]:
-    """Show every cell of a workspace and its report; yield one line per cell about what the view did not have."""
+    """Show every cell of a workspace and its report; yield one line per cell about what the view did not have.
+
+    Raises:
+        Exception: the first error of a cell, after all other cells; or at once if the view is away.
+    """
+    problem = None
     for path in sorted(artifacts.glob(CELLS)):
-        cell, record = path.parents[1], json.loads(path.read_text(encoding="utf-8"))
-        new = show_cell(server, cell, artifacts, results)
-        seed = f"with seed {cell.name} " if cell.name != "0" else ""
-        yield f"{record['name']} {seed}{record['fingerprint']}: {', '.join(new) or 'up to date'}"
+        cell = path.parents[1]
+        data, model, seed = path.relative_to(artifacts).parts[:3]
+        name = f"{data}-{model}" + (f" with seed {seed}" if seed != "0" else "")
+        try:
+            record = read_json(path, remedy=f"Delete {cell} and train again", keys=("fingerprint",))
+            new = show_cell(server, record, cell, artifacts, results)
+            yield f"{name} {record['fingerprint']}: {', '.join(new) or 'up to date'}"
+        except Exception as error:
+            if lost_connections(error):
+                raise
+            problem = problem or error
+            yield f"{name}: not everything could be recorded"
+    if problem:
+        raise problem
 
 
-def show_cell(server: Server, cell: Path, artifacts: Path, results: Path) -> list[str]:
+def show_cell(server: Server, record: Record, cell: Path, artifacts: Path, results: Path) -> list[str]:
     """Show a cell and its report; return what the view did not have."""
-    record: Record = json.loads((cell / "train" / "model.json").read_text(encoding="utf-8"))
     run = server.open(record, training=False)
     new = [
         stage

@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from lookalike.workspace.addresses import hide, read_address
 from lookalike.workspace.configuration import ROOT, Config, choices, compose, compose_unchecked, groups
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.interrupts import INTERRUPTED
@@ -44,14 +45,16 @@ def run(stage: Callable[[Config], None]) -> None:
         if "--cfg" in overrides:
             from omegaconf import OmegaConf
 
-            show(OmegaConf.to_yaml(compose_unchecked([item for item in overrides if item != "--cfg"])))
+            plain = compose_unchecked([item for item in overrides if item != "--cfg"])
+            plain["tracking"]["uri"] = read_address(str(plain["tracking"]["uri"])).shown
+            show(OmegaConf.to_yaml(plain))
             return
         config = compose(overrides)
         if config.label is not None and stage.__name__ != "sample":
             raise UserError(f"label={config.label}: only `lookalike sample` draws one class")
         stage(config)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {hide(str(error))}")
     except OSError as error:
         traceback.print_exc() if error.filename is None else None
         sys.exit(f"error: {error}" if error.filename is None else f"error: {error.strerror}: {error.filename}")

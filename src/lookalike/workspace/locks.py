@@ -33,7 +33,7 @@ def claim(draft: Path) -> Callable[[], None]:
     try:
         lock.acquire()
     except Timeout:
-        pid = Path(lock.lock_file).read_text().partition("\n")[0]
+        pid = Path(lock.lock_file).read_text(encoding="utf-8").partition("\n")[0]
         raise BlockingIOError(f" (pid {pid}, see {lock.lock_file})") from None
     return lock.release
 
@@ -63,7 +63,7 @@ def flock(folder: Path) -> int:
 def holder_of(path: Path) -> str:
     """Return ` (pid N)` for the process that has locked a folder or a file; an empty string if nobody says so."""
     try:
-        locks, inode = Path("/proc/locks").read_text().splitlines(), path.stat().st_ino
+        locks, inode = Path("/proc/locks").read_text(encoding="utf-8").splitlines(), path.stat().st_ino
     except OSError:
         return ""
     found = [line.split() for line in locks if f":{inode} " in line and " FLOCK " in line and "->" not in line]

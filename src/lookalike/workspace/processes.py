@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -125,8 +126,8 @@ def launch(work: Work, config: Config, context: Context) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    failures = multiprocessing.get_context("spawn").SimpleQueue()
     with tempfile.TemporaryDirectory() as folder, restored():
+        failures = multiprocessing.get_context("spawn").SimpleQueue()
         settings = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -167,6 +168,13 @@ def restored() -> Iterator[None]:
     numbers = {*DEFAULTS, signal.SIGQUIT}
     handlers, level = {number: signal.getsignal(number) for number in numbers}, logging.root.manager.disable
     logging.disable()
+    if threading.current_thread() is threading.main_thread():
+        # multiprocessing's tracker ignores Ctrl-C and SIGTERM alone; it inherits that the other signals are ignored.
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
+        resource_tracker.ensure_running()
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, handlers[number])
     if handlers[signal.SIGUSR1] is interrupts.leave:  # The launcher ends its processes on the other signals alone.
         signal.signal(signal.SIGUSR1, lambda *_: signal.raise_signal(signal.SIGTERM))
     try:
@@ -197,7 +205,7 @@ def child(work: Work, config: Config, context: Context, failures: Any) -> None:
 def interrupt_once(*_: Any) -> None:
     """Raise KeyboardInterrupt, and ignore later signals: a terminal and the launcher both send one."""
     for number in DEFAULTS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda *_: None)
     raise KeyboardInterrupt
 
 

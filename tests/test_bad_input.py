@@ -88,7 +88,7 @@ def test_raw_data_that_are_not_what_was_published_are_named_with_the_cure(
     line = refused(work, "prepare", f"data={file.split('/')[0]}", f"paths.data={work / 'data'}")
     assert complaint in line
     assert str(work / "data" / file) in line
-    assert "run `lookalike data`" in line
+    assert "`lookalike data`" in line
 
 
 def test_a_data_folder_without_the_data_set_is_named_with_the_cure(work: Path, refused: Callable[..., str]) -> None:

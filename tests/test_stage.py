@@ -288,7 +288,7 @@ def test_a_python_that_ignores_the_checkout_is_refused(
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr == (
-        f"error: the package that runs is that of another checkout: run `pip install -e .` in {checkout}\n"
+        f"error: the installed package is that of another checkout: run `pip install -e .` in {checkout}\n"
     )
 
 

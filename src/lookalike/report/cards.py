@@ -44,6 +44,7 @@ def cards(table: Table) -> dict[str, str]:
             configuration=yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True),
             likelihood=row.metrics.get(LIKELIHOOD, {}),
             kinds=KINDS,
+            as_text=as_text,
             wrong=[as_text(sentence) for sentence in wrong[row.model]],
         )
     return found

@@ -146,7 +146,7 @@ def test_a_table_is_described_column_by_column(
     assert lines[1] == "  train: 50 observations"
     values = np.load(tmp_path / "artifacts" / "gaussian" / "prepared" / "train.npy") * 0.03125 - 7.984375
     column = values[:, 1]
-    moments = f"mean {round(column.mean(), 4):g} ± {round(column.std(), 4):g}"
+    moments = f"mean {round(float(column.mean()), 4):g} ± {round(float(column.std()), 4):g}"
     assert lines[3] == f"    column 1 (unit), {column.min():g} to {column.max():g}, {moments}"
     assert lines[8:] == ["    and 26 more columns", "  validation: 5000 observations", "  test: 10000 observations"]
 

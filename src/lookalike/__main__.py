@@ -28,7 +28,7 @@ def usage() -> str:
     """Return the page that `lookalike --help` prints."""
     lines = ["usage: lookalike COMMAND [GROUP=CHOICE ...] [KEY=VALUE ...]", "", "stages of the pipeline:"]
     for stage in STAGES:
-        line = (importlib.import_module(f"lookalike.stages.{stage}").__doc__ or "").splitlines()[0]
+        line = (importlib.import_module(f"lookalike.stages.{stage}").__doc__ or stage).splitlines()[0]
         lines.append(f"  {stage:<10}{line.partition(':')[0].rstrip('.')}")
     lines += ["", "more commands:", *(f"  {name:<10}{text}" for name, text in COMMANDS.items())]
     return "\n".join([*lines, "", "`lookalike COMMAND --help` lists what a command accepts."])

@@ -79,7 +79,8 @@ class Classes(nn.Module):
 
 def one_hot(classes: Classes | None, labels: Tensor | None) -> Tensor | None:
     """Return class numbers `[N]` as `[N, classes]` for a conditional model, None for another."""
-    assert (classes is None) == (labels is None), "class numbers go with a conditional model, and with no other"
+    if (classes is None) != (labels is None):
+        raise ValueError("class numbers go with a conditional model, and with no other")
     return None if classes is None or labels is None else classes.one_hot(labels)
 
 

@@ -1,4 +1,4 @@
-"""Where the fit of a mixture begins: a first guess at the component of each observation."""
+"""First guess at the component of each observation, from which the fit of a mixture starts."""
 
 import numpy as np
 import torch

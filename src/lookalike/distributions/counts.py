@@ -1,4 +1,4 @@
-"""How often each grid point occurs at each place of a training set: all that marginal distributions need."""
+"""Count how often each grid point occurs at each place of a training set."""
 
 import torch
 from torch import Tensor

@@ -29,7 +29,7 @@ class FactorAnalysers(nn.Module):
     variances: Tensor
 
     MIN_VARIANCE = 1e-2
-    """Of a place given the factors; its variance without them is 1."""
+    """Smallest variance of a place given the factors; its variance without them is 1."""
     BATCH = 2000
     LIKELY = 0.999
     """Share of an observation's probability, by a first guess, that the components in the likelihood's sum cover."""

@@ -1,4 +1,4 @@
-"""Where training starts: at every place's own distribution, whatever the network sees."""
+"""Start training at every place's own distribution, whatever the network sees."""
 
 import torch
 from torch import Tensor, nn

@@ -1,1 +1,1 @@
-"""What an observation is: domains, variables, the integer grid, and one file per kind of data."""
+"""Descriptions of one observation: domains, variables, the integer grid, and one file per kind of data."""

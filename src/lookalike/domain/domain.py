@@ -1,4 +1,4 @@
-"""What one observation is: its shape, its variables, its labels and the finite grid that likelihoods are stated on."""
+"""The description of one observation: shape, variables, labels, and the finite grid of all likelihoods."""
 
 import dataclasses
 import math

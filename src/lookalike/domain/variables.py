@@ -1,4 +1,4 @@
-"""Variables: what one number of an observation can be."""
+"""Variables: the values that one number of an observation can take."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""How close samples come to the test set, compared by features or by values as the data set asks for.
+"""Measure how close samples come to the test set, by their features or by their values.
 
 Every entry carries its protocol: the number of points and the settings that it was measured with.
 """
@@ -29,7 +29,7 @@ MAX_GAPS = 64
 """Largest number of samples and of test points that are kept to show where the two sets differ."""
 
 OF_BINS = f"samples, jackknife over {pairs.BINS} bins or more"
-"""What the error of a distance over pairs is the error of."""
+"""Source of the error of a distance over pairs of points."""
 
 
 def compare(features: NDArray[Any], extractor: Extractor, *, split: Split = "test") -> dict[str, Entry]:

@@ -19,10 +19,10 @@ T = TypeVar("T")
 Arrays = dict[str, NDArray[Any]]
 
 OF_MEAN = "samples, mean over them"
-"""What the error of a mean over samples is the error of."""
+"""Source of the error of a mean over samples, as `error_of` in `metrics.json` names it."""
 
 OF_GROUPS = "samples, jackknife over 20 groups"
-"""What the error of a jackknife over groups of samples is the error of."""
+"""Source of the error of a jackknife over groups of samples."""
 
 
 def attempt(metric: Callable[[NDArray[Any], NDArray[Any]], T], *sets: NDArray[Any]) -> T | TooFewPointsError:

@@ -21,7 +21,7 @@ def has_one(domain: Domain) -> bool:
 
 
 def landscape(domain: Domain, nats: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
-    """Return what is drawn of the log-probabilities of every grid point.
+    """Return curve or map of the probabilities of all grid points.
 
     Args:
         domain: a domain of one or two places.
@@ -50,6 +50,6 @@ def block(levels: int) -> int:
 
 
 def true_landscape(domain: Domain, reader: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    """Return what is drawn of the distribution that a configured reader draws from; empty where it is unknown."""
+    """Return curve or map of the distribution that a reader draws from; nothing where it is unknown."""
     log_prob = truth.known(reader)
     return landscape(domain, log_prob(truth.whole_grid(domain))) if log_prob and has_one(domain) else {}

@@ -1,4 +1,4 @@
-"""How new samples are, compared with the training data; and real data scored in the same way as samples."""
+"""Measure how new samples are compared with the training data, and score real data in the same way as samples."""
 
 from typing import Any
 

@@ -22,7 +22,7 @@ EXACTNESS = {
     "lower bound": "an upper bound, since the likelihood is a lower one",
     "estimate": "an estimate, since the likelihood is one",
 }
-"""How exact a divergence of the model from the truth is, by the kind of the model's likelihood."""
+"""Exactness of a divergence of the model from the truth, by the kind of the model's likelihood."""
 
 
 def against_truth(

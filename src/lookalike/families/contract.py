@@ -1,4 +1,4 @@
-"""What the pipeline expects of a generative model: one abstract class."""
+"""The contract of a generative model with the pipeline: one abstract class."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -30,7 +30,7 @@ class Family(nn.Module, ABC):
     needs: ClassVar[tuple[Role, ...]] = ()
     """Networks that the family asks for: they decide which keys `sizes` has."""
     likelihood_kind: ClassVar[LikelihoodKind | None] = None
-    """What `log_likelihood` returns; None for a family without a likelihood."""
+    """Kind of the number that `log_likelihood` returns; None for a family without a likelihood."""
     is_floor: ClassVar[bool] = False
     """Whether the family is only there to be beaten: it takes no part in contests."""
     is_fitted: ClassVar[bool] = False

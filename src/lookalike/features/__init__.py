@@ -1,1 +1,1 @@
-"""What observations are compared in: one file per feature extractor."""
+"""The features in which observations are compared, one file per extractor."""

@@ -1,4 +1,4 @@
-"""Compute what observations are compared in: their values, or features of the frozen extractor of their data set."""
+"""Compute the features in which observations are compared, with the frozen extractor of their data set."""
 
 import functools
 import importlib

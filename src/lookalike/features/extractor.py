@@ -1,4 +1,4 @@
-"""Open what samples are compared in: their values, or features that are stored beside their extractor."""
+"""Open what samples are compared with: stored features and their extractor, or the values themselves."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -16,7 +16,7 @@ from lookalike.workspace.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Role:
-    """What a network is for, and the function per kind of data that builds one.
+    """The purpose of a network, and the function per kind of data that builds one.
 
     Attributes:
         name: the role's name, for messages.

@@ -11,7 +11,7 @@ FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")
 """Solvers that take `steps` and treat every point of a batch alike."""
 
 Solver = Literal["euler", "midpoint", "heun2", "heun3", "rk4", "bosh3", "dopri5", "dopri8"]
-"""Those of `FIXED`, and solvers that adapt their steps to a `tolerance` on the error of the whole batch."""
+"""The solvers of `FIXED`, and solvers that adapt their steps to a `tolerance` on the error of the whole batch."""
 
 
 def check_solver(solver: Solver, *, steps: int | None, tolerance: float | None) -> None:

@@ -26,7 +26,7 @@ CHUNK_BYTES = 2**20
 """Size of the values of one chunk. It bounds the memory that preparing a data set takes."""
 
 RESTORE = "Delete the file and run `lookalike data`, or put back your own original"
-"""What a user can do about a damaged file."""
+"""Advice on a damaged file."""
 
 Rows = NDArray[np.int64]
 

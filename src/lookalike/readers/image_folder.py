@@ -97,7 +97,7 @@ def is_ignored(name: str) -> bool:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where pictures belong, by their place in the folder.
+    """Splits and classes of pictures, by their place in the folder.
 
     Attributes:
         splits: the split of each picture that lies below the folder of a split; None where there are no such folders.
@@ -169,7 +169,7 @@ def assign(layout: Layout, count: int, *, shares: dict[Split, float | None], see
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Style:
-    """How a picture becomes an array.
+    """Settings for turning a picture into an array.
 
     Attributes:
         side: height and width, to which the shortest side is resized before the centre is cut out; None keeps sizes.

@@ -50,7 +50,7 @@ class Column(TypedDict, total=False):
 
 @settings
 class Expected(TypedDict, total=False):
-    """What the file must hold: the number of rows, and the number of rows per class."""
+    """Expected content of the file: the number of rows, and the number of rows per class."""
 
     rows: int
     classes: dict[str, int]

@@ -5,6 +5,7 @@ Everything in a card comes from the records of the cell, its scores and the docs
 """
 
 import ast
+import html
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,15 @@ def cards(table: Table) -> dict[str, str]:
             configuration=yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True),
             likelihood=row.metrics.get(LIKELIHOOD, {}),
             kinds=KINDS,
-            wrong=wrong[row.model],
+            as_text=as_text,
+            wrong=[as_text(sentence) for sentence in wrong[row.model]],
         )
     return found
+
+
+def as_text(sentence: str) -> str:
+    """Return a sentence in which HTML and links of Markdown, such as a class may be called, stand as text."""
+    return html.escape(sentence, quote=False).replace("[", r"\[").replace("]", r"\]")
 
 
 def described(model: str) -> str:

@@ -1,4 +1,4 @@
-"""What training in several processes adds to Lightning: checks, Lightning's settings, averages over processes.
+"""Parts of training in several processes that Lightning lacks: checks, Lightning's settings, averages over processes.
 
 Every rank sees its part of every batch, and Lightning's DDP averages the gradients before each step (over gloo on CPUs,
 NCCL on GPUs). All ranks therefore take the same steps. Rank 0 draws previews, reports losses and writes checkpoints.

@@ -9,7 +9,7 @@ PositiveInt = Annotated[int, Gt(0)]
 NonNegativeInt = Annotated[int, Ge(0)]
 
 AtLeastTwo = Annotated[int, Ge(2)]
-"""As many as a standard error needs."""
+"""A count that is large enough for a standard error."""
 
 AtLeastThree = Annotated[int, Ge(3)]
 

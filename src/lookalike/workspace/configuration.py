@@ -21,8 +21,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import lookalike
+import lookalike.workspace.grammar  # mends Hydra under `python -O`
 from lookalike.workspace.arguments import MODEL_SECTIONS, Section, Strict, explain_validation
-from lookalike.workspace.errors import UserError
+from lookalike.workspace.errors import UserError, near
 from lookalike.workspace.ranges import (
     AtLeastTwo,
     NonNegativeFloat,

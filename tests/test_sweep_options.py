@@ -63,7 +63,7 @@ def test_an_option_that_a_sweep_cannot_obey_is_refused(sweep: Callable[..., Done
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("level", ["1", "2"])
+@pytest.mark.parametrize("level", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_sweeps_run_in_a_python_without_assert_statements(
     home: Path, sweep: Callable[..., Done], environment: Callable[[Path], dict[str, str]], level: str
 ) -> None:

@@ -53,6 +53,29 @@ def test_a_key_that_the_model_does_not_have_names_the_model(
     assert refusal(call_stage, f"model={model}", override) == f"error: unknown key '{key}': {said}"
 
 
+@pytest.mark.parametrize(
+    ("override", "asked"),
+    [
+        ("optimizer.lrr=1e-3", "lr"),
+        ("optimiser.lr=1e-3", "optimizer"),
+        ("sed=1", "seed"),
+        ("model=vea", "vae"),
+        ("trainer=gpus", "gpu"),
+        ("budget.samples_=3", "samples"),
+        ("optimizer.zzz=1", None),
+        ("zzz=1", None),
+    ],
+)
+def test_a_mistyped_name_is_answered_with_the_nearest_one_and_every_name_once(
+    override: str, asked: str | None, call_stage: Callable[..., Any]
+) -> None:
+    line = refusal(call_stage, "model=vae", override) if "model=" not in override else refusal(call_stage, override)
+    there, _, question = line.partition("; did you mean ")
+    assert question == (f"'{asked}'?" if asked else "")
+    names = [name.rpartition(" ")[2] for name in there.split(", ")]
+    assert len(names) == len(set(names)) > 1
+
+
 def test_an_optimizer_that_is_added_to_a_fitted_model_is_refused(
     heights_cell: Path, call_stage: Callable[..., Any], places: Callable[[Path], list[str]]
 ) -> None:

@@ -109,7 +109,11 @@ def test_every_range_of_a_search_space_is_explained(family: str) -> None:
         ("optimizer.lr=choice()", "optimizer.lr"),
         ("optimizer.lr=1,2 hydra/launcher=joblib hydra.launcher.n_jobs=2 sed=0,1", "unknown key 'sed': there are"),
         ("hydra/sweeper=optuna hydra.sweeper.n_trials=2 optimizer.lrr=1", "unknown key 'optimizer.lrr'"),
-        ("sampling.steps=3", "unknown key 'sampling.steps': 'sampling' has nothing"),
+        ("sampling.steps=3", "unknown key 'sampling.steps': model=vae has no settings of sampling"),
+        ("optimizer.lrr=1,2", "'optimizer' has .*; did you mean 'lr'\\?$"),
+        ("sed=0,1", "there are .*; did you mean 'seed'\\?$"),
+        ("model=vea", "choose from .*; did you mean 'vae'\\?$"),
+        ("paths.data=a=b", "paths.data: Hydra cannot read the value a=b; if it is text, put it in quotes"),
         ("hydra/launcher=nope", "unknown hydra/launcher .nope.: choose one of basic, joblib"),
     ],
 )

@@ -31,7 +31,7 @@ class GridSweeper(Parsing):
 
         overrides = self.parse(arguments)
         (jobs,) = self.split_arguments(overrides, None)
-        remembered = Remembered(self.config.sweep.folder)
+        remembered = Remembered(self.config.hydra.sweep.dir)
         missing = [job for job in jobs if not remembered.recall(job)]
         launched = 0
         for together in remembered.batches(missing):
@@ -51,4 +51,4 @@ class OptunaSweeper(Parsing):
         from lookalike.sweeps.study import search
 
         overrides = self.parse(arguments)
-        search(overrides, folder=self.config.sweep.folder, launcher=self.launcher, **self.settings)
+        search(overrides, folder=self.config.hydra.sweep.dir, launcher=self.launcher, **self.settings)

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lookalike.cells.job import run_job
 from lookalike.workspace.configuration import CONF
 from lookalike.workspace.errors import UserError
+from lookalike.workspace.grammar import quoted
 
 LAUNCHERS = ("joblib", "ray", "submitit_local", "submitit_slurm")
 
@@ -67,7 +68,7 @@ class Launcher:
         Raises:
             Exception: the launcher gave up, because a worker died or a cluster is gone.
         """
-        jobs = [[f"sweep.folder={self.folder}", f"sweep.job={name}"] for name in names]
+        jobs = [[f"sweep.folder={quoted(self.folder)}", f"sweep.job={name}"] for name in names]
         # Submitit starts all jobs at once on this machine.
         size = self.workers if self.name == "submitit_local" else len(jobs)
         for first in range(0, len(jobs), size):
@@ -78,7 +79,7 @@ class Launcher:
     @contextlib.contextmanager
     def instantiated(self, *, workers: int) -> Iterator[Any]:
         """Compose the launcher's settings and build it."""
-        own = [f"hydra/launcher={self.name}", f"sweep.folder={self.folder}", *own_settings(self.name, workers)]
+        own = [f"hydra/launcher={self.name}", f"sweep.folder={quoted(self.folder)}", *own_settings(self.name, workers)]
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="cells"):
             hydra = GlobalHydra.instance().hydra

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from lookalike.domain.prepared import Prepared
@@ -26,15 +27,22 @@ from lookalike.sweeps.space import Space, compose, plain_of, read_space
 from lookalike.sweeps.trial import run_trial
 from lookalike.workspace.addresses import hide, read_address
 from lookalike.workspace.arguments import Section
-from lookalike.workspace.configuration import CONF, ROOT, choices, groups
+from lookalike.workspace.configuration import CONF, ROOT, absolute, choices, groups
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.fingerprint import git_state
+from lookalike.workspace.grammar import quoted
 from lookalike.workspace.interrupts import INTERRUPTED
 from lookalike.workspace.litter import files_below
 from lookalike.workspace.places import Cell
 
 UNNAMED = ("hydra/launcher", "hydra.launcher.", "hydra.sweeper.n_trials", "hydra.sweeper.n_jobs", "tracking", "sweep.")
 """Beginnings of overrides that do not change what is searched: the same sweep continues with other values of them."""
+
+OBEYED = (
+    "hydra/", "hydra.callbacks", "hydra.job.chdir", "hydra.job.env_set", "hydra.launcher.", "hydra.searchpath",
+    "hydra.sweep.dir", "hydra.sweeper.", "hydra.verbose",
+)  # fmt: skip
+"""Beginnings of the options of Hydra that a sweep obeys; it has its own way for what the others do."""
 
 MAX_FAILED_LAUNCHES = 3
 """How often in a row a launcher may fail without the death of a trial. After a death it is started again, because
@@ -69,8 +77,14 @@ def run(arguments: list[str]) -> End:
     """
     overrides = [item for item in arguments if item not in ("-m", "--multirun", "--cfg")]
     for item in overrides:
-        if "=" not in item and not item.startswith("~"):
+        if item.startswith("-") or ("=" not in item and not item.startswith("~")):
             raise UserError(f"'{item}': write KEY=VALUE, KEY=VALUE,VALUE,… or one of --multirun, --cfg and --help")
+        key = item.lstrip("+~").partition("=")[0]
+        if key.startswith("hydra") and not key.startswith(OBEYED) and item != "hydra.mode=MULTIRUN":
+            raise UserError(
+                f"{key}: a sweep cannot obey it. Its folder is hydra.sweep.dir, or sweep.name in multirun/; trials lie "
+                f"in trials/ beside it, and identity.json of a trial has its whole configuration"
+            )
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="sweep"):
         hydra = GlobalHydra.instance().hydra
@@ -84,14 +98,14 @@ def run(arguments: list[str]) -> End:
         data = check_space(space, plains)
         if any(plain["split"] == "test" for plain in plains):
             print("split=test: the winner will have seen the test set, so its scores will be too good", file=sys.stderr)
-        sweep = Sweep(folder_of(plains[0], overrides))
+        sweep = Sweep(folder_of(space, plains[0], overrides))
         with sweep.held():
             write(sweep.about, describe(sweep, space, plains[0], arguments, data))
             sweep.mark_killed()
             with recorder(plains[0]["tracking"], sweep):
                 # Trials do not record themselves; a launcher would write a password in these settings to its files.
                 kept = [item for item in overrides if not item.lstrip("+~").startswith("tracking")]
-                return launch(hydra, sweep, [*kept, "tracking=none", f"sweep.folder={sweep.folder}"])
+                return launch(hydra, sweep, [*kept, "tracking=none", f"hydra.sweep.dir={quoted(sweep.folder)}"])
 
 
 def check_space(space: Space, plains: list[Section]) -> dict[str, str]:
@@ -104,6 +118,10 @@ def check_space(space: Space, plains: list[Section]) -> dict[str, str]:
         raise UserError(
             "nothing to search: give a space, such as +search=vae or 'optimizer.lr=tag(log, interval(1e-4, 1e-2))'"
         )
+    if space.sweeper in ("grid", "basic"):
+        size = space.base.hydra.sweeper.max_batch_size
+        if size is not None and (type(size) is not int or size < 1):
+            raise UserError(f"hydra.sweeper.max_batch_size={size}: it must be a whole number above 0, or null")
     if space.sweeper == "optuna":
         from lookalike.sweeps.study import check_settings
 
@@ -125,16 +143,24 @@ def check_space(space: Space, plains: list[Section]) -> dict[str, str]:
     return data
 
 
-def folder_of(plain: Section, overrides: list[str]) -> Path:
+def folder_of(space: Space, plain: Section, overrides: list[str]) -> Path:
     """Return where a sweep writes; the same command gives the same folder.
 
     Raises:
-        UserError: `sweep.name` cannot name a folder.
+        UserError: `sweep.name` cannot name a folder, or `hydra.sweep.dir` names one that holds something else.
     """
-    asked = plain["sweep"]
-    if asked["folder"]:
-        return ROOT / str(asked["folder"])
-    name = asked["name"]
+    name = plain["sweep"]["name"]
+    if asked := str(space.base.hydra.sweep.dir):
+        folder = Path(os.path.normpath(absolute(asked)))
+        if name is not None:
+            raise UserError(f"sweep.name={name} and hydra.sweep.dir={asked}: both name the sweep's folder; give one")
+        if folder.name == "trials" or (
+            folder.exists() and not (folder / "sweep.json").is_file() and any(folder.iterdir())
+        ):
+            raise UserError(
+                f"hydra.sweep.dir={asked}: choose a folder that is new, empty or of the same sweep, and not 'trials'"
+            )
+        return folder
     if name is None:
         what = sorted(item for item in overrides if not item.lstrip("+").startswith(UNNAMED))
         models = dict(item.lstrip("+").partition("=")[::2] for item in overrides)
@@ -210,6 +236,8 @@ def run_trials(hydra: Any, sweep: Sweep, overrides: list[str]) -> End:
             sweep.give_up(killed)
             failed_launches = 0 if killed else failed_launches + 1
             problem = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+            if isinstance(error, (ValueError, TypeError, HydraException)) and not sweep.session_states():
+                raise UserError(f"the launcher started no trial ({problem}); see hydra.launcher") from None
             again = ": trying again" if failed_launches < MAX_FAILED_LAUNCHES else ""
             print(f"the launcher failed ({problem}){again}", file=sys.stderr, flush=True)
     return "FAILED"

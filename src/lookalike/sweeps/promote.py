@@ -52,7 +52,8 @@ def promote(arguments: list[str]) -> None:
     about, fingerprint = sweep.read(), choose(sweep, arguments[1:])
     trial = sweep.trial(fingerprint)
     identity, record = read(trial.identity), read(trial.record)
-    data, model = identity["name"].split("-", 1)
+    data = identity["configuration"]["data"]["name"]  # it may have hyphens
+    model = identity["name"].removeprefix(f"{data}-")
     path = CONF / "model" / f"{model}.yaml"
     place = str(path.relative_to(ROOT))
     check_clean(place, about)

@@ -9,14 +9,14 @@ from typing import Any
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString, RangeSweep
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lookalike.workspace.arguments import Section
-from lookalike.workspace.configuration import choices, explain_missing, groups
-from lookalike.workspace.errors import UserError
+from lookalike.workspace.configuration import choices, explain_grammar, explain_missing, explain_unknown, groups
+from lookalike.workspace.errors import UserError, near
 
 SETTINGS = ("hydra", "sweep.", "objective=")
 """Beginnings of overrides that are about the sweep and not about a trial."""
@@ -105,7 +105,10 @@ def read_space(hydra: Hydra, overrides: list[str]) -> Space:
         if name in groups() and "(" not in value:
             for choice in value.split(","):
                 if choice not in choices(name):
-                    raise UserError(f"unknown {name} '{choice}': choose from {', '.join(choices(name))}")
+                    raise UserError(
+                        f"unknown {name} '{choice}': choose from {', '.join(choices(name))}"
+                        f"{near(choice, choices(name))}"
+                    )
     base = compose(hydra, overrides, RunMode.MULTIRUN)
     params: Any = OmegaConf.to_container(base.hydra.sweeper.params) if base.hydra.sweeper.params else {}
     searched = [f"{key}={value}" for key, value in params.items()]
@@ -162,6 +165,8 @@ def compose(hydra: Hydra, overrides: list[str], mode: RunMode = RunMode.RUN) -> 
         return composed
     except MissingConfigException as error:
         raise UserError(explain_missing(error)) from None
+    except OverrideParseException as error:
+        raise UserError(explain_grammar(error.override)) from None
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(hydra, overrides, error)) from None
 
@@ -177,17 +182,8 @@ def explain(hydra: Hydra, overrides: list[str], error: Exception) -> str:
         known: Any = OmegaConf.to_container(hydra.compose_config("sweep", selecting, RunMode.RUN))
     except (HydraException, OmegaConfBaseException):
         known = {}
-    for item in overrides if known else []:
-        key = item.lstrip("+~").partition("=")[0]
-        node = known
-        for i, part in enumerate(parts := key.split(".")):
-            if key in groups() or "/" in key or item in selecting:
-                break
-            if not isinstance(node, dict) or part not in node:
-                there = (", ".join(node) if isinstance(node, dict) else "") or "nothing"
-                where = f"'{'.'.join(parts[:i])}' has" if i else "there are"
-                return f"unknown key '{key}': {where} {there}"
-            node = node[part]
+    if known and (said := explain_unknown([item for item in overrides if item not in selecting], known)):
+        return said
     return f"configuration: {' '.join(str(error).split())} ({' '.join(str(error.__cause__ or 'see conf/').split())})"
 
 

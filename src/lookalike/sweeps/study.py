@@ -101,9 +101,9 @@ def report_result(study: optuna.Study, number: int, state: Record) -> bool:
 
 def check_settings(settings: Record) -> None:
     """Raise a UserError for a setting that the sweeper cannot use."""
-    for key in ("n_trials", "n_jobs"):
-        if type(settings[key]) is not int or settings[key] < 1:
-            raise UserError(f"hydra.sweeper.{key}={settings[key]}: it must be a whole number above 0")
+    for key, least in (("n_trials", 1), ("n_jobs", 1), ("startup", 0), ("seed", 0)):
+        if type(settings[key]) is not int or settings[key] < least:
+            raise UserError(f"hydra.sweeper.{key}={settings[key]}: it must be a whole number from {least} on")
     for key, known in CHOICES.items():
         if settings[key] not in known:
             raise UserError(f"hydra.sweeper.{key}={settings[key]}: choose from {', '.join(map(str, known))}")

@@ -50,9 +50,10 @@ def run_trial(composed: DictConfig) -> float | list[float]:
     plain: Any = OmegaConf.to_container(composed, resolve=True)
     asked = {key: plain.pop(key) for key in SWEEP_KEYS}
     count = len(objectives(asked["objective"]))
-    overrides = relevant(HydraConfig.get().overrides.task)
+    hydra = HydraConfig.get()
+    overrides = relevant(hydra.overrides.task)
     try:
-        values = carry_out(Sweep(Path(asked["sweep"]["folder"])), check(plain), overrides, asked)["values"]
+        values = carry_out(Sweep(Path(hydra.sweep.dir)), check(plain), overrides, asked)["values"]
     except Exception as error:  # An error of the settings; errors of the trial itself are part of its state.
         print(f"{' '.join(overrides)}: {first_line(error)}", flush=True)
         values = None

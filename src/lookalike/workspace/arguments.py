@@ -8,7 +8,7 @@ from typing import Any
 
 import pydantic
 
-from lookalike.workspace.errors import UserError
+from lookalike.workspace.errors import UserError, near
 
 Section = dict[str, Any]
 
@@ -35,7 +35,8 @@ def explain_validation(
             node = node[part]
         if known is None or len(found["loc"]) > 1:
             known = [name for name in node if name != found["loc"][-1]]
-        return f"unknown key '{key}': there {'are ' + ', '.join(known) if known else 'is nothing to set'}"
+        there = "are " + ", ".join(known) if known else "is nothing to set"
+        return f"unknown key '{key}': there {there}{near(str(found['loc'][-1]), known)}"
     if found["type"] == "missing" and key in MODEL_SECTIONS:
         return (
             f"missing key '{key}': a file in conf/model/ begins with `# @package _global_` and has the sections "

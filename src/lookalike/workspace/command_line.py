@@ -1,7 +1,9 @@
 """The command line: overrides, help, error messages and exit codes."""
 
+import contextlib
 import os
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -35,6 +37,22 @@ def show(text: str) -> None:
         sys.exit(128 + signal.SIGPIPE)
 
 
+def note_unknown_to_git(config: Config) -> None:
+    """Print a line about new files of a family or data set that git does not know.
+
+    `dvc exp run --queue` copies what git knows. Without these files it ends with DVC's "No such file" and exit code 0,
+    before it runs anything of this project.
+    """
+    family, data = config.model_name, config.data.name
+    files = [f"conf/data/{data}.yaml", f"conf/model/{family}.yaml", f"src/lookalike/families/{family}.py"]
+    with contextlib.suppress(OSError):
+        command = ["git", "ls-files", "--others", "--exclude-standard", "--", *files]
+        if new := subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.split():
+            print(
+                f"{', '.join(new)}: unknown to git; before `dvc exp run`: git add -N {' '.join(new)}", file=sys.stderr
+            )
+
+
 def run(stage: Callable[[Config], None]) -> None:
     """Run a stage with the overrides on the command line; exit with 0, 1 (an error) or 130 (interrupted)."""
     try:
@@ -52,6 +70,8 @@ def run(stage: Callable[[Config], None]) -> None:
         config = compose(overrides)
         if config.label is not None and stage.__name__ != "sample":
             raise UserError(f"label={config.label}: only `lookalike sample` draws one class")
+        if stage.__name__ == "train":
+            note_unknown_to_git(config)
         stage(config)
     except UserError as error:
         sys.exit(f"error: {hide(str(error))}")

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import lookalike
 from lookalike.workspace.arguments import MODEL_SECTIONS, Section, Strict, explain_validation
-from lookalike.workspace.errors import UserError
+from lookalike.workspace.errors import UserError, near
 from lookalike.workspace.litter import is_litter
 from lookalike.workspace.ranges import (
     AtLeastTwo,
@@ -209,7 +209,9 @@ def compose_unchecked(overrides: list[str]) -> Section:
         if key == "data.name":
             raise UserError(f"{item}: a data set has the name of its file in conf/data/; choose it with data={value}")
         if key in groups() and value not in choices(key):
-            raise UserError(f"unknown {key} '{value}': choose one of {', '.join(choices(key))}")
+            raise UserError(
+                f"unknown {key} '{value}': choose one of {', '.join(choices(key))}{near(value, choices(key))}"
+            )
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
@@ -252,7 +254,7 @@ def explain_missing(error: MissingConfigException) -> str:
     if not group:
         return f"configuration: {error}"
     known = sorted(error.options or choices(group))  # Hydra's plugins bring some of them
-    return f"unknown {group} '{name}': choose one of {', '.join(known)}"
+    return f"unknown {group} '{name}': choose one of {', '.join(known)}{near(name, known)}"
 
 
 def explain_grammar(override: str) -> str:
@@ -266,21 +268,28 @@ def explain_grammar(override: str) -> str:
 def explain_override(overrides: list[str], error: Exception) -> str:
     """Return the message for an override of a key that does not exist, with the keys that exist beside it."""
     known = compose_unchecked([item for item in overrides if item.partition("=")[0] in groups()]) if overrides else {}
+    said = explain_unknown(overrides, known)
+    return said or f"configuration: {str(error).splitlines()[0]} ({error.__cause__ or 'see conf/'})"
+
+
+def explain_unknown(overrides: list[str], known: Section) -> str | None:
+    """Return the message for the first override of a key that does not exist; None if there is no such override."""
     for item in overrides:
         key, _, _ = item.lstrip("+~").partition("=")
         node: Any = known
         for i, part in enumerate(parts := key.split(".")):
-            if key in groups():
+            if key in groups() or "/" in key:
                 break
             if not isinstance(node, dict) or part not in node:
                 below = ".".join(parts[:i])
                 if below and (node is None or node == {}):
                     return f"unknown key '{key}': {explain_empty(below, known['model'], node)}"
-                there = ", ".join(node) if isinstance(node, dict) else "a value and no keys"
-                where = f"'{below}' has" if below else f"there are the groups {', '.join(groups())} and the keys"
-                return f"unknown key '{key}': {where} {there}"
+                names = [str(name) for name in node] if isinstance(node, dict) else []
+                there = ", ".join(names) or "a value and no keys"
+                where = f"'{below}' has" if below else "there are"
+                return f"unknown key '{key}': {where} {there}{near(part, names)}"
             node = node[part]
-    return f"configuration: {str(error).splitlines()[0]} ({error.__cause__ or 'see conf/'})"
+    return None
 
 
 def explain_empty(below: str, model: Section, node: Any) -> str:

@@ -18,11 +18,11 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from lookalike.sweeps.mlflow_sweep import MlflowSweep
 from lookalike.sweeps.places import Sweep
 from lookalike.tracking import views
 from lookalike.tracking.mlflow_run import NoFilesError
 from lookalike.tracking.mlflow_server import MlflowRuns
-from lookalike.tracking.mlflow_sweep import MlflowSweep
 from lookalike.workspace.configuration import ROOT, compose
 from server_helpers import PATIENCE, Server, environment, eventually, free_port
 

@@ -23,7 +23,7 @@ from lookalike.families.build import build, check_settings, for_domain
 from lookalike.sweeps.check import checked
 from lookalike.sweeps.keys import key_of, relevant
 from lookalike.sweeps.objectives import OBJECTIVES, check_available, objectives
-from lookalike.sweeps.places import Sweep, title, write
+from lookalike.sweeps.places import Sweep, title
 from lookalike.sweeps.promote import changed, difference
 from lookalike.sweeps.pruning import Pruned, Pruning
 from lookalike.sweeps.remembered import Remembered
@@ -32,6 +32,7 @@ from lookalike.sweeps.study import MIN_OTHERS, WARM_UP, open_study, queue_again
 from lookalike.sweeps.summary import LEVEL, estimate, front, is_separate, verdict
 from lookalike.workspace.configuration import CONF, choices
 from lookalike.workspace.errors import UserError
+from lookalike.workspace.files import replace_json
 
 # The space
 
@@ -234,7 +235,7 @@ def test_the_pareto_front_is_not_dominated() -> None:
 def sweep(tmp_path: Path) -> Sweep:
     found = Sweep(tmp_path / "sweep")
     about = {"base": "0", "fixed": [], "objective": ["bits_per_dim"], "sweeper": {"pruner": "median"}, "session": "s"}
-    write(found.about, about)
+    replace_json(found.about, about)
     return found
 
 

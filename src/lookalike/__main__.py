@@ -83,8 +83,14 @@ def main() -> None:
         from lookalike.report.results import report
 
         run(report)
-    elif command in ("record", "ui"):
-        run(getattr(importlib.import_module("lookalike.tracking.commands"), command))
+    elif command == "record":
+        from lookalike.sweeps.record import record
+
+        run(record)
+    elif command == "ui":
+        from lookalike.tracking.commands import ui
+
+        run(ui)
     elif command == "register":
         from lookalike.tracking.commands import register
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from lookalike.sweeps.places import write
 from lookalike.workspace.configuration import ROOT
+from lookalike.workspace.files import replace_json
 from lookalike.workspace.litter import files_below
 
 Status = Literal["running", "finished", "failed", "interrupted"]
@@ -100,7 +100,7 @@ class Folder:
         """Write the orders of a round; jobs of earlier rounds end as soon as they notice."""
         for job in jobs:
             order = dataclasses.asdict(job) | {"round": token, "sources": sources}
-            write(self.path / "orders" / f"{job.name}.json", order)
+            replace_json(self.path / "orders" / f"{job.name}.json", order)
             (self.path / "states" / f"{job.name}.json").unlink(missing_ok=True)
         (self.path / "round").write_text(token, encoding="utf-8")
 
@@ -124,7 +124,7 @@ class Folder:
     def put(self, state: State) -> None:
         """Write the state of a job."""
         state.updated = time.time()
-        write(self.path / "states" / f"{state.name}.json", dataclasses.asdict(state))
+        replace_json(self.path / "states" / f"{state.name}.json", dataclasses.asdict(state))
 
     def states(self) -> Iterator[State]:
         """States of all jobs that have begun, of earlier rounds and commands too."""

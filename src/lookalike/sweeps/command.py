@@ -21,7 +21,7 @@ from lookalike.domain.prepared import Prepared
 from lookalike.sweeps.check import base_digest, check_all, file_digest
 from lookalike.sweeps.keys import relevant
 from lookalike.sweeps.objectives import OBJECTIVES, objectives
-from lookalike.sweeps.places import Record, Sweep, write
+from lookalike.sweeps.places import Record, Sweep
 from lookalike.sweeps.recording import recorder
 from lookalike.sweeps.space import Space, compose, plain_of, read_space
 from lookalike.sweeps.trial import run_trial
@@ -29,6 +29,7 @@ from lookalike.workspace.addresses import hide, read_address
 from lookalike.workspace.arguments import Section
 from lookalike.workspace.configuration import CONF, ROOT, absolute, choices, groups
 from lookalike.workspace.errors import UserError
+from lookalike.workspace.files import replace_json
 from lookalike.workspace.fingerprint import git_state
 from lookalike.workspace.grammar import quoted
 from lookalike.workspace.interrupts import INTERRUPTED
@@ -100,7 +101,7 @@ def run(arguments: list[str]) -> End:
             print("split=test: the winner will have seen the test set, so its scores will be too good", file=sys.stderr)
         sweep = Sweep(folder_of(space, plains[0], overrides))
         with sweep.held():
-            write(sweep.about, describe(sweep, space, plains[0], arguments, data))
+            replace_json(sweep.about, describe(sweep, space, plains[0], arguments, data))
             sweep.mark_killed()
             with recorder(plains[0]["tracking"], sweep):
                 # Trials do not record themselves; a launcher would write a password in these settings to its files.

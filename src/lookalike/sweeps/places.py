@@ -7,9 +7,6 @@ multirun/<sweep>/summary.json    the results, with summary.csv and figures/
 """
 
 import contextlib
-import json
-import os
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,7 +15,7 @@ from typing import Any
 from filelock import Timeout
 
 from lookalike.workspace.errors import UserError
-from lookalike.workspace.files import read_json
+from lookalike.workspace.files import read_json, replace_json
 from lookalike.workspace.locks import file_lock, holder_of
 
 Record = dict[str, Any]
@@ -83,7 +80,7 @@ class Sweep:
 
     def put(self, state: Record) -> None:
         """Write the state of a trial."""
-        write(self.states / f"{state['fingerprint']}.json", state)
+        replace_json(self.states / f"{state['fingerprint']}.json", state)
 
     def all_states(self) -> list[Record]:
         """Return the states of all trials in the order in which the trials first began."""
@@ -101,7 +98,7 @@ class Sweep:
 
     def end(self, state: str) -> None:
         """Write how the sweep ended."""
-        write(self.about, self.read() | {"state": state})
+        replace_json(self.about, self.read() | {"state": state})
 
     def mark_killed(self) -> list[Record]:
         """Mark trials as killed that are running by their state but have no process; return their new states."""
@@ -161,11 +158,3 @@ def title(overrides: list[str], space: Iterable[str]) -> str:
 def read(path: Path) -> Record:
     """Return a record that a sweep wrote; raise a UserError if it is damaged."""
     return read_json(path, remedy="Delete it and run the sweep again")
-
-
-def write(path: Path, content: Any) -> None:
-    """Write indented JSON atomically, since other processes may read the file at any time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
-    draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    draft.replace(path)

@@ -235,7 +235,7 @@ def tag(about: Record, fingerprint: str, place: str) -> None:
     """Tag the runs of the trial and of its sweep in MLflow, if the sweep was recorded there."""
     if not about["tracking"]["mlflow"]:
         return
-    from lookalike.tracking.mlflow_sweep import tag_promoted
+    from lookalike.sweeps.mlflow_sweep import tag_promoted
     from lookalike.tracking.servers import asked_for, quiet
 
     quiet()

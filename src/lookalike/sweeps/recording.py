@@ -20,7 +20,7 @@ def recorder(tracking: dict[str, Any], sweep: Sweep) -> Iterator[None]:
     if not (tracking["mlflow"] or tracking["wandb"]):
         yield
         return
-    process = start("lookalike.tracking.sweeps", str(sweep.folder))
+    process = start("lookalike.sweeps.recorder", str(sweep.folder))
     assert process.stdin is not None
     try:
         with process.stdin as pipe:

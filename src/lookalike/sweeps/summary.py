@@ -8,7 +8,8 @@ from collections import defaultdict
 from typing import Any
 
 from lookalike.sweeps.objectives import OBJECTIVES, Objective
-from lookalike.sweeps.places import Record, Sweep, read, title, write
+from lookalike.sweeps.places import Record, Sweep, read, title
+from lookalike.workspace.files import replace_json
 
 LEVEL = 0.95
 """Level of intervals, and of all comparisons with the best configuration together."""
@@ -89,7 +90,7 @@ def summarize(sweep: Sweep) -> Record:
             if state["state"] not in ("finished", "pruned")
         ],
     } | (verdict(rows, wanted[0]) if len(wanted) == 1 else {"pareto_front": front(rows, wanted)})
-    write(sweep.summary, summary)
+    replace_json(sweep.summary, summary)
     save_table(sweep, summary)
     return summary
 

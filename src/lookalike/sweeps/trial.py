@@ -19,13 +19,13 @@ from lookalike.domain.prepared import Prepared
 from lookalike.sweeps import devices
 from lookalike.sweeps.keys import key_of, print_state, relevant
 from lookalike.sweeps.objectives import objectives, values_of
-from lookalike.sweeps.places import Record, Sweep, Trial, read, write
+from lookalike.sweeps.places import Record, Sweep, Trial, read
 from lookalike.sweeps.pruning import Pruned, Pruning
 from lookalike.tracking import views
 from lookalike.workspace.arguments import Section
 from lookalike.workspace.configuration import Config, Paths, Tracking, check
 from lookalike.workspace.errors import UserError
-from lookalike.workspace.files import read_json
+from lookalike.workspace.files import read_json, replace_json
 from lookalike.workspace.fingerprint import code_digest, fingerprint, source_of
 from lookalike.workspace.interrupts import end_with_parent
 from lookalike.workspace.places import Cell
@@ -89,7 +89,7 @@ def carry_out(sweep: Sweep, config: Config, overrides: list[str], asked: Record)
             return state
         if not is_recorded:
             state |= {"state": "running", "started": time.time(), "seconds": None, "ended": None, "error": None}
-            write(trial.identity, found)
+            replace_json(trial.identity, found)
             sweep.put(state)
             state = work(sweep, trial, config, found, state, asked)
         if trial.record.is_file():
@@ -110,7 +110,7 @@ def work(sweep: Sweep, trial: Trial, config: Config, found: Record, state: Recor
     outcome: Record = {}
     try:
         run_stages(trial, config, curves)
-        write(trial.record, found | gather(trial.folder, started))
+        replace_json(trial.record, found | gather(trial.folder, started))
         trial.error.unlink(missing_ok=True)
     except Pruned as stop:
         outcome = {"state": "pruned", "error": str(stop)}

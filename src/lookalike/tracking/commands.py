@@ -1,4 +1,4 @@
-"""`lookalike record`, `register` and `ui`: bring MLflow and W&B up to date with the files, and open MLflow."""
+"""`lookalike register` and `lookalike ui`: register trained families in MLflow, and open MLflow."""
 
 import os
 import sys
@@ -6,28 +6,9 @@ import webbrowser
 
 from lookalike.tracking.mlflow_server import SERVERS
 from lookalike.tracking.registry import register as register_models
-from lookalike.tracking.servers import asked_for, quiet, record_all
-from lookalike.tracking.sweeps import record_sweeps
-from lookalike.workspace.configuration import ROOT, Config
+from lookalike.tracking.servers import asked_for, quiet
+from lookalike.workspace.configuration import Config
 from lookalike.workspace.errors import UserError
-
-
-def record(config: Config) -> None:
-    """Record all cells and sweeps that the views do not hold yet, for example after an outage."""
-    quiet()
-    tracking = config.tracking.model_dump()
-    problems: list[str] = []
-    for lines in (
-        record_all(tracking, config.path("artifacts"), config.path("results")),
-        record_sweeps(tracking, ROOT / "multirun"),
-    ):
-        try:
-            for line in lines:
-                print(line, flush=True)
-        except UserError as error:
-            problems.append(str(error))
-    if problems:
-        raise UserError("; ".join(dict.fromkeys(problems)))
 
 
 def ui(config: Config) -> None:

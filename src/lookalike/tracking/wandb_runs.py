@@ -12,8 +12,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from lookalike.sweeps.places import write
 from lookalike.tracking.content import ROOT, Content, Point, Record, commit_of, flat
+from lookalike.workspace.files import replace_json
 from lookalike.workspace.locks import file_lock
 
 SETTINGS = {
@@ -172,7 +172,8 @@ class Ledger:
 
     def read(self) -> dict[str, dict[str, str]]:
         """Return everything that was noted."""
-        content: dict[str, dict[str, str]] = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else "{}"
+        content: dict[str, dict[str, str]] = json.loads(text)
         return content
 
     def note(self, fingerprint: str, news: dict[str, str], *, replace: bool = False) -> None:
@@ -180,4 +181,4 @@ class Ledger:
         with file_lock(Path(f"{self.path}.lock"), timeout=60):
             content = self.read()
             content[fingerprint] = news if replace else content.get(fingerprint, {}) | news
-            write(self.path, content)
+            replace_json(self.path, content)

@@ -1,6 +1,8 @@
 """Arrays and records on disk whose bytes depend on their content alone."""
 
 import json
+import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,14 @@ def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON with a final newline; NaN and infinity raise a ValueError."""
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def replace_json(path: Path, content: Any) -> None:
+    """Write indented JSON atomically, since other processes may read the file at any time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+    draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)
 
 
 def read_json(path: Path, *, remedy: str, keys: Iterable[str] = ()) -> dict[str, Any]:

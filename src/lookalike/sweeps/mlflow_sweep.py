@@ -114,7 +114,7 @@ class Child:
         """Record the settings and the data of a trial, unless the run has them; the tags come last."""
         if "code_digest" in self.run.known.tags:
             return
-        identity = json.loads((folder / "identity.json").read_text())
+        identity = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
         self.run.describe(identity)
         self.run.tags({"data_digest": identity["data_digest"], "code_digest": identity["code_digest"]})
 

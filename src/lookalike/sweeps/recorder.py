@@ -1,4 +1,4 @@
-"""The recorder of a sweep: `python -m lookalike.tracking.sweeps FOLDER`, started by the sweep, records its files.
+"""The recorder of a sweep: `python -m lookalike.sweeps.recorder FOLDER`, started by the sweep, records its files.
 
 Its standard input has one line, the section `tracking` as JSON, which may hold a password and is in no file.
 
@@ -73,8 +73,8 @@ class Guarded:
 
 def views_of(tracking: dict[str, Any], sweep: Sweep) -> Iterator[Tracker]:
     """Yield the trackers of a section `tracking`; each one connects to its view of a sweep."""
-    from lookalike.tracking.mlflow_sweep import MlflowSweep
-    from lookalike.tracking.wandb_sweep import WandbSweep
+    from lookalike.sweeps.mlflow_sweep import MlflowSweep
+    from lookalike.sweeps.wandb_sweep import WandbSweep
 
     for tracker in asked_for(tracking):
         view: Callable[[Any, Sweep], SweepView] = MlflowSweep if tracker.uri else WandbSweep

@@ -7,7 +7,7 @@ import time
 import uuid
 from typing import NoReturn
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from rich.console import Console
 
 from lookalike.cells.launch import LAUNCHERS, Launcher, workers_here
@@ -17,6 +17,7 @@ from lookalike.cells.watch import PLAIN, Watch, record
 from lookalike.workspace.configuration import CONF, ROOT, choices, compose
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.interrupts import INTERRUPTED, raise_from_now_on
+from lookalike.workspace.locks import file_lock
 from lookalike.workspace.pipeline import read_listed
 
 ATTEMPTS = 3
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         overrides=[item for item in arguments.items if "=" in item],
     )
     try:
-        with FileLock(folder.lock, timeout=0):
+        with file_lock(folder.lock, timeout=0):
             return Rounds(folder=folder, launcher=launcher, data=data, console=console).run()
     except Timeout:
         raise UserError("another `lookalike cells` is at work in this checkout; wait until it has ended") from None

@@ -18,6 +18,7 @@ from lookalike.sweeps import devices
 from lookalike.workspace import cost, progress
 from lookalike.workspace.configuration import Config, compose
 from lookalike.workspace.errors import UserError
+from lookalike.workspace.interrupts import end_with_parent
 
 HEARTBEAT_SECONDS = 2.0
 
@@ -101,19 +102,6 @@ class Worker:
         finally:
             self.stopped.set()
             thread.join()
-
-
-@functools.cache
-def end_with_parent() -> None:
-    """End this worker, even while it waits for another job, as soon as the process that started it is gone."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(HEARTBEAT_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="end with parent", daemon=True).start()
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from lookalike.workspace.errors import UserError
@@ -10,7 +10,8 @@ from lookalike.workspace.errors import UserError
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write parameters and persistent buffers as safetensors."""
-    save_file({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, path)
+    # safetensors' own `save_file` lets nobody but the owner read the file.
+    path.write_bytes(save({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -4,9 +4,11 @@ import os
 import socket
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, Timeout
 
-HELD: list[FileLock] = []
+from lookalike.workspace.locks import file_lock
+
+HELD: list[BaseFileLock] = []
 """Locks on the GPU of this process; they are released when the process ends."""
 
 
@@ -18,7 +20,7 @@ def claim(folder: Path, *, count: int) -> int | None:
         count: number of GPUs of this machine.
     """
     for number in range(count):
-        lock = FileLock(folder / f".gpu-{socket.gethostname()}-{number}", timeout=0)
+        lock = file_lock(folder / f".gpu-{socket.gethostname()}-{number}", timeout=0)
         try:
             lock.acquire()
         except Timeout:

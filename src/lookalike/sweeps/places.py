@@ -15,10 +15,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.files import read_json
+from lookalike.workspace.locks import file_lock
 
 Record = dict[str, Any]
 
@@ -37,7 +38,7 @@ class Trial:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Let only one process work on the trial; another process waits and then finds the record."""
-        lock = FileLock(self.lock)
+        lock = file_lock(self.lock)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -53,7 +54,7 @@ class Trial:
         if not self.lock.exists():
             return False
         try:
-            with FileLock(self.lock, timeout=0):
+            with file_lock(self.lock, timeout=0):
                 return False
         except Timeout:
             return True
@@ -128,9 +129,9 @@ class Sweep:
         Raises:
             UserError: another command runs it, or the folder cannot be written to.
         """
-        lock = FileLock(self.folder / "lock", timeout=0)
         try:
             self.states.mkdir(parents=True, exist_ok=True)
+            lock = file_lock(self.folder / "lock", timeout=0)
             lock.acquire()
         except Timeout:
             raise UserError(

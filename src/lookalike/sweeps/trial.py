@@ -5,6 +5,7 @@ import functools
 import importlib
 import json
 import math
+import multiprocessing
 import time
 import traceback
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from lookalike.workspace.configuration import Config, Paths, Tracking, check
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.files import read_json
 from lookalike.workspace.fingerprint import code_digest, fingerprint, source_of
+from lookalike.workspace.interrupts import end_with_parent
 from lookalike.workspace.places import Cell
 
 STAGES = ("train", "sample", "evaluate")
@@ -43,6 +45,8 @@ def run_trial(composed: DictConfig) -> float | list[float]:
     Raises:
         KeyboardInterrupt: the user stopped the sweep; the trial continues from its checkpoint later.
     """
+    if multiprocessing.current_process().name != "MainProcess":  # A worker of joblib; others end by themselves.
+        end_with_parent()
     plain: Any = OmegaConf.to_container(composed, resolve=True)
     asked = {key: plain.pop(key) for key in SWEEP_KEYS}
     count = len(objectives(asked["objective"]))

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from lookalike.domain.kinds import load_domain
 from lookalike.tracking.content import ROOT, Record, commit_of, flat
 from lookalike.tracking.mlflow_run import MlflowRun
+from lookalike.workspace.locks import file_lock
 
 LOCK_SECONDS = 300
 """How long a recorder waits for others that create databases or runs, or write."""
@@ -101,7 +100,7 @@ class MlflowRuns:
         else:
             name = hashlib.sha256(self.uri.encode()).hexdigest()[:16]
             path = Path(tempfile.gettempdir()) / f"lookalike-{os.getuid()}-{name}.lock"
-        with FileLock(path, timeout=LOCK_SECONDS):
+        with file_lock(path, timeout=LOCK_SECONDS):
             yield
 
     def find(self, tag: str, value: str) -> Any:

@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock
-
 from lookalike.sweeps.places import Sweep
 from lookalike.tracking.servers import causes, complaint, quiet
 from lookalike.workspace.errors import UserError
+from lookalike.workspace.locks import file_lock
 
 LOOK_SECONDS = 1.0
 """Interval at which the files are read."""
@@ -116,7 +115,7 @@ def record_sweeps(tracking: dict[str, Any], multirun: Path) -> Iterator[str]:
         mark_killed(sweep)
         for place, connect in views_of(tracking, sweep):
             try:
-                with FileLock(sweep.folder / "recorder.lock", timeout=60):
+                with file_lock(sweep.folder / "recorder.lock", timeout=60):
                     view = connect()
                     new = view.update()
                     view.close()
@@ -142,7 +141,7 @@ def main() -> None:
     quiet()
     sweep = Sweep(Path(sys.argv[1]))
     # The recorder of an earlier command that was killed may still run.
-    with FileLock(sweep.folder / "recorder.lock", timeout=600):
+    with file_lock(sweep.folder / "recorder.lock", timeout=600):
         follow(sweep)
 
 

@@ -12,9 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from lookalike.tracking.content import ROOT, Content, Point, Record, commit_of, flat
+from lookalike.workspace.locks import file_lock
 
 SETTINGS = {
     "WANDB_SILENT": "true",
@@ -139,7 +138,7 @@ class WandbRun:
         return content
 
     def _note(self, stage: str, digest: str) -> None:
-        with FileLock(f"{self.ledger}.lock", timeout=60):
+        with file_lock(Path(f"{self.ledger}.lock"), timeout=60):
             content = self._ledger()
             content.setdefault(self.arguments["id"], {})[stage] = digest
             draft = self.ledger.with_suffix(f".{os.getpid()}-{time.monotonic_ns()}")

@@ -13,6 +13,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lookalike.training.checkpoints import WholeFiles
 from lookalike.workspace.configuration import Trainer
 from lookalike.workspace.devices import device_of, place
 from lookalike.workspace.errors import UserError
@@ -48,19 +49,20 @@ def for_lightning(trainer: Trainer) -> dict[str, Any]:
     """Return the arguments of Lightning's Trainer that say where it runs.
 
     The environment is always explicit. Lightning otherwise looks for Slurm's variables, refuses a training of one
-    process in a job of several tasks, and writes checkpoints of its own.
+    process in a job of several tasks, and on SIGUSR1 writes a checkpoint of its own in the middle of a step.
     """
     device = device_of(trainer)
     accelerator = "gpu" if device.type == "cuda" else "cpu"
     if ranks_of(trainer) == 1:
         devices: Any = [device.index] if device.type == "cuda" else 1
-        return {"accelerator": accelerator, "devices": devices, "plugins": [LightningEnvironment()]}
+        return {"accelerator": accelerator, "devices": devices, "plugins": [LightningEnvironment(), WholeFiles()]}
     return {
         "accelerator": accelerator,
         "devices": trainer.devices,
         "num_nodes": trainer.nodes,
         # No family changes a buffer in a step, so buffers need no broadcast.
         "strategy": DDPStrategy(cluster_environment=TorchElasticEnvironment(), broadcast_buffers=False),
+        "plugins": [WholeFiles()],
         "use_distributed_sampler": False,  # `Batches` divides the batches.
     }
 

@@ -19,13 +19,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lookalike.training.batches import Arrays, Batch, Batches, gather
+from lookalike.training.checkpoints import last_step
 from lookalike.training.distributed import check_divisible, check_same_weights, for_lightning, ranks_of
 from lookalike.training.history import History, Observer, Record
 from lookalike.training.learner import Learner
 from lookalike.workspace.configuration import Optimizer, Trainer
 from lookalike.workspace.devices import place
 from lookalike.workspace.errors import UserError
-from lookalike.workspace.processes import agreed
 from lookalike.workspace.threads import set_threads
 
 
@@ -100,21 +100,6 @@ def parts_of(validation: Arrays, points: int, *, batch_size: int, rank: int, ran
     return [gather(validation, part) for part in np.array_split(np.arange(points), count)[rank::ranks]]
 
 
-def last_step(checkpoint: Path, *, rank: int, ranks: int) -> int:
-    """Return the number of steps that a checkpoint was written after; 0 without one. Delete a damaged one.
-
-    Rank 0 looks, and all ranks return what it found.
-    """
-    step = 0
-    if rank == 0 and checkpoint.is_file():
-        try:
-            step = int(torch.load(checkpoint, weights_only=True, map_location="cpu")["global_step"])
-        except Exception as error:  # The type depends on where the file is damaged.
-            print(f"the checkpoint {checkpoint} is damaged ({str(error).splitlines()[0]}): training starts anew")
-            checkpoint.unlink()
-    return agreed(step) if ranks > 1 else step
-
-
 def lightning_trainer(record: Record, *, optimizer: Optimizer, trainer: Trainer, scratch: Path) -> pl.Trainer:
     """Return Lightning's Trainer for a training whose curves `record` keeps."""
     quiet()
@@ -187,6 +172,7 @@ def quiet() -> None:
         ".*does not have many workers.*",
         ".*exists and is not empty.*",
         ".*mid-epoch.*",
+        ".*dirpath has changed.*",
         ".*litlogger.*",
         ".*not writable.*",
         ".*treespec.*",

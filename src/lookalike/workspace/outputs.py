@@ -1,8 +1,8 @@
 """Write an output folder as a whole or not at all."""
 
 import errno
-import fcntl
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -11,23 +11,22 @@ from pathlib import Path
 from lookalike.workspace.configuration import ROOT
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.interrupts import raise_from_now_on
+from lookalike.workspace.locks import claim
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
-def claim(draft: Path) -> int:
-    """Lock a folder until the returned descriptor is closed or the process ends.
-
-    The lock is on the folder itself, so that it goes away with the folder and leaves no lock file behind.
-
-    Raises:
-        BlockingIOError: another process holds the lock.
-    """
-    descriptor = os.open(draft, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise
-    return descriptor
+def disk_problem(error: BaseException | None) -> str | None:
+    """Return in words why the disk refused a write, or None if the error has another cause."""
+    while error is not None and not isinstance(error, UserError):
+        # Libraries raise errors of their own, without the number, or fail again when they close the file.
+        for number in DISK_ERRORS:
+            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+                return os.strerror(number)
+        if re.fullmatch(r"\d+ requested and \d+ written", str(error)):  # by NumPy
+            return os.strerror(errno.ENOSPC)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def check_replaceable(folder: Path, holds: Collection[str] | None) -> None:
@@ -54,8 +53,8 @@ def writing(folder: Path, *, holds: Collection[str] | None = None) -> Iterator[P
         holds: the only names that the folder may contain; None if it belongs to the stage alone.
 
     Raises:
-        UserError: the place is not writable, holds something else, or another process is writing there; this is
-            raised before the block runs.
+        UserError: before the block runs: the place is not writable, holds something else, or another process is
+            writing there; afterwards: the disk is full.
         KeyboardInterrupt: Ctrl-C or SIGTERM stopped the process.
     """
     check_replaceable(folder, holds)
@@ -68,13 +67,13 @@ def writing(folder: Path, *, holds: Collection[str] | None = None) -> Iterator[P
         if old.exists() and not folder.exists():
             old.rename(folder)
         if draft.exists():
-            os.close(claim(draft))
+            claim(draft)()
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o755)
-        claimed = claim(draft)
-    except BlockingIOError:
-        raise UserError(f"cannot write to {folder}: another process does, and must end first") from None
+        release = claim(draft)
+    except BlockingIOError as error:
+        raise UserError(f"cannot write to {folder}: another process does, and must end first{error}") from None
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from None
     try:
@@ -88,6 +87,10 @@ def writing(folder: Path, *, holds: Collection[str] | None = None) -> Iterator[P
                 old.rename(folder)
             raise
         shutil.rmtree(old, ignore_errors=True)
+    except Exception as error:
+        if (problem := disk_problem(error)) is None:
+            raise
+        raise UserError(f"cannot write to {folder}: {problem}; what stood there before is unchanged") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        os.close(claimed)
+        release()

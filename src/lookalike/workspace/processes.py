@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from lookalike.workspace.configuration import Config, Trainer
 from lookalike.workspace.devices import Place, device_of, place, take_place
 from lookalike.workspace.errors import UserError
-from lookalike.workspace.interrupts import INTERRUPTED
+from lookalike.workspace.interrupts import DEFAULTS, INTERRUPTED, end_with_parent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -60,11 +60,28 @@ def spread(work: Work, config: Config, *, alone: bool = False, context: Context 
     is_started = started(size)
     if alone or size == 1:
         if not is_started or os.environ["RANK"] == "0":
-            work(config)
-    elif is_started:
-        take_part(work, config, report=print_error)
-    else:
-        launch(work, config, context)
+            with hidden(r"PL_|((LOCAL|NODE|GROUP)_)?RANK$|WORLD_SIZE$"):
+                work(config)
+        return
+    with hidden("PL_"):
+        if is_started:
+            take_part(work, config, report=print_error)
+        else:
+            launch(work, config, context)
+
+
+@contextlib.contextmanager
+def hidden(pattern: str) -> Iterator[None]:
+    """Hide environment variables while the block runs.
+
+    Lightning takes settings of its Trainer from variables such as `PL_TRAINER_MAX_TIME`, which would change weights
+    silently, and its rank from those of a launcher, even if a single process trains.
+    """
+    found = {name: os.environ.pop(name) for name in list(os.environ) if re.match(pattern, name)}
+    try:
+        yield
+    finally:
+        os.environ |= found
 
 
 def started(size: int) -> bool:
@@ -73,10 +90,11 @@ def started(size: int) -> bool:
     Under `srun` this sets the variables that `torchrun` sets, so that all later code knows one way only. Slurm's
     variables have no effect on a stage of one process.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        if int(os.environ["WORLD_SIZE"]) != size:
+    if {"TORCHELASTIC_RUN_ID", "WORLD_SIZE"} <= os.environ.keys():
+        if os.environ["WORLD_SIZE"] != str(size):
             raise UserError(
                 f"torchrun started {os.environ['WORLD_SIZE']} processes, but trainer.devices × trainer.nodes is {size}"
+                f"; if the processes share no work, start each with `env -u TORCHELASTIC_RUN_ID`"
             )
         return True
     # `srun` sets this variable, while the script of a batch job does not see it.
@@ -159,8 +177,9 @@ def restored() -> Iterator[None]:
 
 def child(work: Work, config: Config, context: Context, failures: Any) -> None:
     """Do the work in a process that `launch` started; failures go to the queue that it reads."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in DEFAULTS:
         signal.signal(number, interrupt_once)
+    end_with_parent()
 
     def report(error: BaseException) -> None:
         try:
@@ -174,7 +193,7 @@ def child(work: Work, config: Config, context: Context, failures: Any) -> None:
 
 def interrupt_once(*_: Any) -> None:
     """Raise KeyboardInterrupt, and ignore later signals: a terminal and the launcher both send one."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in DEFAULTS:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 

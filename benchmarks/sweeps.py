@@ -28,13 +28,17 @@ class Bench:
     def __init__(self, home: Path) -> None:
         self.home = home
         listed = subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+            ["git", "ls-files", "-co", "--exclude-standard", "-z"],
+            cwd=ROOT,
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
         ).stdout
         for name in listed.split("\0"):
             if (ROOT / name).is_file() and not name.startswith(("artifacts/", "results/")) and name != "dvc.lock":
                 (home / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, home / name)
-        (home / "conf" / "pipeline.yaml").write_text(PIPELINE)
+        (home / "conf" / "pipeline.yaml").write_text(PIPELINE, encoding="utf-8")
         self.env = os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(home / "src"),
@@ -47,7 +51,7 @@ class Bench:
     def run(self, *command: str) -> float:
         """Run a command and return its seconds."""
         start = time.monotonic()
-        done = subprocess.run(command, cwd=self.home, env=self.env, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=self.home, env=self.env, capture_output=True, encoding="utf-8", check=False)
         if done.returncode:
             sys.exit(f"{command}: {done.stdout}{done.stderr}")
         return time.monotonic() - start
@@ -61,12 +65,16 @@ class Bench:
     def states(self, name: str) -> list[dict[str, Any]]:
         """Return the states of a sweep's trials in the order in which they ended."""
         paths = (self.home / "multirun" / name / "trials").glob("*.json")
-        return sorted((json.loads(path.read_text()) for path in paths), key=lambda state: float(state["ended"]))
+        return sorted(
+            (json.loads(path.read_text(encoding="utf-8")) for path in paths), key=lambda state: float(state["ended"])
+        )
 
     def work(self, fingerprint: str) -> float:
         """Return the seconds that a trial spent on training, sampling and scoring."""
         folder = self.home / "multirun" / "trials" / fingerprint
-        costs = (json.loads((folder / s / "cost.json").read_text()) for s in ("train", "sample", "evaluate"))
+        costs = (
+            json.loads((folder / s / "cost.json").read_text(encoding="utf-8")) for s in ("train", "sample", "evaluate")
+        )
         return sum(float(cost["work_seconds"]) for cost in costs)
 
     def runs(self, name: str) -> list[str]:

@@ -17,5 +17,7 @@ if inherited[0] != SOURCE:
     os.environ["PYTHONPATH"] = os.pathsep.join([SOURCE, *filter(None, inherited)])
 
 from lookalike.workspace.interrupts import end_at_once  # noqa: E402
+from lookalike.workspace.utf8 import use_utf8  # noqa: E402
 
 end_at_once()
+use_utf8()

@@ -174,11 +174,6 @@ def test_a_solver_s_setting_that_it_does_not_take_is_named_with_its_section(
     assert "it takes a tolerance and no steps" in line
 
 
-def test_a_setting_of_a_section_that_a_family_has_not_is_refused(work: Path, refused: Callable[..., str]) -> None:
-    line = refused(work, "train", "data=heights", "model=uniform", "optimizer.lr=1e-3")
-    assert line == "error: unknown key 'optimizer.lr': 'optimizer' is null here, and has no keys"
-
-
 def test_samples_of_another_model_are_not_scored(
     work: Path, refused: Callable[..., str], call_stage: Callable[..., Any], places: Callable[[Path], list[str]]
 ) -> None:

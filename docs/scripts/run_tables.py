@@ -58,16 +58,18 @@ def cost(cell: Path) -> str:
 
 def read(path: Path) -> dict[str, Any]:
     """Return the content of a JSON file."""
-    content: dict[str, Any] = json.loads(path.read_text())
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
 
 
 def main() -> None:
     """Update both files."""
     readme, families = ROOT / "README.md", ROOT / "docs" / "families" / "index.md"
-    leaderboard = (ROOT / "results" / "default" / "leaderboard.md").read_text()
-    readme.write_text(with_leaderboards(readme.read_text(), leaderboard))
-    families.write_text(with_costs(families.read_text(), ROOT / "artifacts" / "mnist"))
+    leaderboard = (ROOT / "results" / "default" / "leaderboard.md").read_text(encoding="utf-8")
+    readme.write_text(with_leaderboards(readme.read_text(encoding="utf-8"), leaderboard), encoding="utf-8")
+    families.write_text(
+        with_costs(families.read_text(encoding="utf-8"), ROOT / "artifacts" / "mnist"), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import importlib
 import sys
 
 from lookalike.workspace.interrupts import end_at_once
+from lookalike.workspace.utf8 import use_utf8
 
 STAGES = ("prepare", "features", "train", "sample", "evaluate", "real", "compare")
 """Stages of the pipeline, each a function of its name in `lookalike.stages`."""
@@ -32,6 +33,7 @@ def usage() -> str:
 def main() -> None:
     """Run the command that the first argument names."""
     end_at_once()
+    use_utf8()
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in ("--help", "-h", "help"):
         print(usage())

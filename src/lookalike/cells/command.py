@@ -98,7 +98,7 @@ def check_listed(data: str | None, console: Console) -> None:
 
 def add_data(data: str) -> None:
     """Add a data set to the end of the list in `conf/pipeline.yaml`, and leave everything else as it is."""
-    text = PIPELINE.read_text()
+    text = PIPELINE.read_text(encoding="utf-8")
     block = re.search(r"^data:[^\n]*\n(?:[ ]*-[^\n]*\n)+", text, re.MULTILINE)
     flow = re.search(r"^data: *\[[^\]\n]*", text, re.MULTILINE)
     if flow is not None:
@@ -106,7 +106,7 @@ def add_data(data: str) -> None:
     elif block is not None:
         indent = re.findall(r"^[ ]*(?=-)", block.group(), re.MULTILINE)[-1]
         text = text[: block.end()] + f"{indent}- {data}\n" + text[block.end() :]
-    PIPELINE.write_text(text)
+    PIPELINE.write_text(text, encoding="utf-8")
     if data not in read_listed(PIPELINE).data:
         raise UserError(f"conf/pipeline.yaml: add {data} to the list 'data'")
 

@@ -120,7 +120,11 @@ def printing_to(log: Path) -> Iterator[None]:
     for number in (1, 2):
         os.dup2(file, number)
     try:
-        with open(os.dup(1), "w", buffering=1) as out, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        with (
+            open(os.dup(1), "w", buffering=1, encoding="utf-8") as out,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(out),
+        ):
             yield
     finally:
         for number, before in zip((1, 2), kept, strict=True):

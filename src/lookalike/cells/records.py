@@ -101,17 +101,17 @@ class Folder:
             order = dataclasses.asdict(job) | {"round": token, "sources": sources}
             write(self.path / "orders" / f"{job.name}.json", order)
             (self.path / "states" / f"{job.name}.json").unlink(missing_ok=True)
-        (self.path / "round").write_text(token)
+        (self.path / "round").write_text(token, encoding="utf-8")
 
     @property
     def round(self) -> str:
         """The token of the current round, empty before the first."""
         path = self.path / "round"
-        return path.read_text() if path.is_file() else ""
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
 
     def order(self, name: str) -> tuple[Job, str, dict[str, str]]:
         """Return a job, the token of its round, and the digests of its stages' sources, by stage."""
-        content = json.loads((self.path / "orders" / f"{name}.json").read_text())
+        content = json.loads((self.path / "orders" / f"{name}.json").read_text(encoding="utf-8"))
         stages = [StageOrder(**stage) for stage in content["stages"]]
         job = Job(name=content["name"], data=content["data"], stages=stages)
         return job, content["round"], content["sources"]
@@ -129,7 +129,7 @@ class Folder:
         """States of all jobs that have begun, of earlier rounds and commands too."""
         for path in sorted((self.path / "states").glob("*.json")):
             try:
-                content = json.loads(path.read_text())
+                content = json.loads(path.read_text(encoding="utf-8"))
                 yield State(**content | {"done": [Done(**done) for done in content["done"]]})
             except (OSError, ValueError, TypeError, KeyError):
                 path.unlink(missing_ok=True)  # written by another version of this program
@@ -142,7 +142,7 @@ class Folder:
 def write(path: Path, content: Any) -> None:
     """Write a whole JSON file or none."""
     draft = path.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(content))
+    draft.write_text(json.dumps(content), encoding="utf-8")
     draft.replace(path)
 
 

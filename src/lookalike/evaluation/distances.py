@@ -12,13 +12,13 @@ from scipy.special import softmax
 from lookalike.domain.domain import Domain
 from lookalike.domain.prepared import Split
 from lookalike.evaluation.classes import VOTERS, class_logits, compare_classes
-from lookalike.evaluation.entries import OF_GROUPS, OF_MEAN, Arrays, Entry, check_enough, entry, named
+from lookalike.evaluation.entries import OF_GROUPS, OF_MEAN, Arrays, Entry, attempt, check_enough, entry, named
 from lookalike.features.extractor import Extractor
 from lookalike.metrics import marginal, pairs, sliced
 from lookalike.metrics.classifier import classifier_test
 from lookalike.metrics.confidence import classifier_confidence
 from lookalike.metrics.energy import energy_distance
-from lookalike.metrics.frechet import frechet_distances
+from lookalike.metrics.frechet import FrechetScores, frechet_distances
 from lookalike.metrics.kernel import kernel_distance
 from lookalike.metrics.support import support_and_gaps
 
@@ -79,7 +79,8 @@ def compare_features(
     features: NDArray[Any], reference: NDArray[Any], *, extractor: Extractor, protocol: Entry
 ) -> dict[str, Entry]:
     """Return distances of features `[N, D]` to those of the test data `[M, D]`, and of classes, if there are any."""
-    frechet = frechet_distances(features, reference)
+    frechet = attempt(frechet_distances, features, reference)
+    distance, infinite = frechet if isinstance(frechet, FrechetScores) else (frechet, frechet)
     known_as = {name: {"known_as": other} for name, other in extractor.record.get("known_as", {}).items()}
     classes, sure = {}, {}
     if extractor.has_classes:
@@ -90,13 +91,11 @@ def compare_features(
     extrapolated = {"extrapolated_to": "infinitely many samples", "reference_is": "as large as it is"}
     kernel = {"kernel": "(x·y/D + 1)³", "permutations": pairs.PERMUTATIONS}
     return {
-        "frechet_distance": entry(
-            frechet.distance, protocol, error_of=OF_GROUPS, **known_as.get("frechet_distance", {})
-        ),
+        "frechet_distance": entry(distance, protocol, error_of=OF_GROUPS, **known_as.get("frechet_distance", {})),
         **classes,
-        "frechet_distance_infinite": entry(frechet.infinite, protocol, error_of=OF_GROUPS, **extrapolated),
+        "frechet_distance_infinite": entry(infinite, protocol, error_of=OF_GROUPS, **extrapolated),
         "kernel_distance": entry(
-            kernel_distance(features, reference), protocol, error_of=OF_BINS, settings=kernel,
+            attempt(kernel_distance, features, reference), protocol, error_of=OF_BINS, settings=kernel,
             **known_as.get("kernel_distance", {}),
         ),
         **sure,
@@ -153,5 +152,5 @@ def compare_points(
         ),
     }  # fmt: skip
     for name, (test, error_of, how) in tests.items():
-        found[name] = entry(test(features, reference), protocol, error_of=error_of, settings=how)
+        found[name] = entry(attempt(test, features, reference), protocol, error_of=error_of, settings=how)
     return found, rows

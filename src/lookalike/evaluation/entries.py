@@ -1,14 +1,19 @@
 """Entries of `metrics.json`: a score with its error and its protocol."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
 from lookalike.features.extractor import Extractor
 from lookalike.metrics import Score, ScoredTest
+from lookalike.metrics.inputs import TooFewPointsError
 from lookalike.workspace.errors import UserError
+from lookalike.workspace.versions import versions
 
 Entry = dict[str, Any]
+
+T = TypeVar("T")
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -22,10 +27,27 @@ OF_GROUPS = "samples, jackknife over 20 groups"
 """What the error of a jackknife over groups of samples is the error of."""
 
 
-def entry(score: Score | ScoredTest, protocol: Entry, *, error_of: str, **more: Any) -> Entry:
-    """Return a score as `metrics.json` holds it."""
+def attempt(metric: Callable[[NDArray[Any], NDArray[Any]], T], *sets: NDArray[Any]) -> T | TooFewPointsError:
+    """Return what a metric returns for two sets, or the reason why it needs more points."""
+    try:
+        return metric(*sets)
+    except TooFewPointsError as reason:
+        return reason
+
+
+def entry(score: Score | ScoredTest | TooFewPointsError, protocol: Entry, *, error_of: str, **more: Any) -> Entry:
+    """Return a score as `metrics.json` holds it, or why it is missing."""
+    if isinstance(score, TooFewPointsError):
+        return {"missing": str(score)}
     test = {"p_value": score.p_value} if isinstance(score, ScoredTest) else {}
     return {"value": score.value, "standard_error": score.error, **test, **protocol, "error_of": error_of, **more}
+
+
+def with_versions(entries: dict[str, Entry]) -> dict[str, Any]:
+    """Return the content of `metrics.json`: the scores, reasons for those that are missing, and versions."""
+    missing = {name: scored["missing"] for name, scored in entries.items() if "missing" in scored}
+    found = {name: scored for name, scored in entries.items() if name not in missing}
+    return found | ({"missing": missing} if missing else {}) | {"versions": versions()}
 
 
 def named(extractor: Extractor) -> Entry:

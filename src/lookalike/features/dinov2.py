@@ -18,7 +18,7 @@ from lookalike.domain.domain import Domain
 from lookalike.domain.prepared import Prepared
 from lookalike.features import pixels
 from lookalike.features.weights import bring, first_line, free, needs, read_brought
-from lookalike.workspace.configuration import ROOT, Config
+from lookalike.workspace.configuration import Config, absolute
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.ranges import PositiveInt
 
@@ -87,7 +87,7 @@ def make(
         prepared: the data set.
         config: the configuration of the stage.
         folder: where to write.
-        weights: a file, relative to the repository; None for timm's weights, from Hugging Face or its cache.
+        weights: a file, relative to the checkout; None for timm's weights, from Hugging Face or its cache.
         model: timm's name of the network; the defaults of model and size are those of Stein et al.
         image_size: side that images are resized to, in pixels, a multiple of 14.
         batch_size: images per batch, which bounds the memory.
@@ -101,7 +101,7 @@ def make(
     if image_size % PATCH:
         raise UserError(f"data.features.image_size={image_size}: choose a multiple of {PATCH}, such as 224")
     check_model(model)
-    path = published(model) if weights is None else ROOT / weights
+    path = published(model) if weights is None else absolute(weights)
     return bring(path, folder) | {
         "name": f"DINOv2 {model} at {image_size}x{image_size} (timm)",
         "classes": False,

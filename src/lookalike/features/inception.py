@@ -19,7 +19,7 @@ from lookalike.domain.domain import Domain
 from lookalike.domain.prepared import Prepared
 from lookalike.features import pixels
 from lookalike.features.weights import bring, first_line, free, needs, read_brought
-from lookalike.workspace.configuration import ROOT, Config
+from lookalike.workspace.configuration import Config, absolute
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.ranges import PositiveInt
 
@@ -76,7 +76,7 @@ def make(
         prepared: the data set.
         config: the configuration of the stage.
         folder: where to write.
-        weights: a file, relative to the repository; None for the published one, downloaded or from torch's cache.
+        weights: a file, relative to the checkout; None for the published one, downloaded or from torch's cache.
         batch_size: images per batch, which bounds the memory, since each becomes 299x299.
         training_images: largest number of training images among which copies are searched.
 
@@ -85,7 +85,7 @@ def make(
             images have neither one channel nor three.
     """
     pixels.check(prepared.domain, network="Inception-v3")
-    path = published() if weights is None else ROOT / weights
+    path = published() if weights is None else absolute(weights)
     record = bring(path, folder)
     is_published = record["sha256"] == PUBLISHED
     name = "Inception-v3" if is_published else "Inception-v3 with weights of its own"

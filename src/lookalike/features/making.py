@@ -49,6 +49,12 @@ def make_and_save(config: Config, prepared: Prepared, folder: Path | None) -> di
         )
         if folder is not None:
             np.save(folder / f"{split}.npy", features, allow_pickle=False)
+            if split != "train" and len(features) <= (width := features.shape[1]):
+                print(
+                    f"note: no Fréchet distance on {split} data: it needs {width + 1} images in {width} features, and "
+                    f"there are {len(features)}",
+                    file=sys.stderr,
+                )
     if folder is not None:
         save_training(folder, rows, features)
         write_json(folder / "extractor.json", record)

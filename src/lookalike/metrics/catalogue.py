@@ -95,5 +95,8 @@ def title_of(name: str) -> str:
 
 
 def main_distance(names: Iterable[str]) -> str | None:
-    """Return the first main distance of any kind that is among the names of metrics; None where none is."""
-    return next((name for name in MAIN_DISTANCE.values() if name in set(names)), None)
+    """Return the first main distance of any kind that is among the names of metrics; None where none is.
+
+    The kernel distance takes the place of a Fréchet distance that needs more points than there are.
+    """
+    return next((name for name in (*MAIN_DISTANCE.values(), "kernel_distance") if name in set(names)), None)

@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.metrics import Score, jackknife
-from lookalike.metrics.inputs import check
+from lookalike.metrics.inputs import TooFewPointsError, check
 from lookalike.metrics.jackknife import GROUPS
-from lookalike.workspace.errors import UserError
 
 Matrix = NDArray[np.float64]
 
@@ -102,14 +101,15 @@ def frechet_distances(features: NDArray[Any], reference: NDArray[Any], *, groups
     reference is held fixed, and the bias from its size remains. The value for infinite N may be below zero.
 
     Raises:
-        UserError: there are too few points to estimate a covariance, or points are not finite numbers.
+        TooFewPointsError: there are too few points to estimate a covariance.
+        UserError: points are not finite numbers.
     """
     check(features=features, reference=reference)
     dimension = features.shape[1]
     if min(len(features), len(reference)) <= dimension:
-        raise UserError(
-            f"{len(features)} samples against {len(reference)} in {dimension} features: a Fréchet distance needs more "
-            f"points in each set than features"
+        raise TooFewPointsError(
+            f"{len(features)} samples against {len(reference)} in {dimension} features: a Fréchet distance needs at "
+            f"least {dimension + 1} of each"
         )
     fixed = Moments.over(reference)
     mean, covariance = fixed.mean(), fixed.covariance()

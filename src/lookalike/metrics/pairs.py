@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.metrics import ScoredTest, jackknife
-from lookalike.metrics.inputs import check
-from lookalike.workspace.errors import UserError
+from lookalike.metrics.inputs import TooFewPointsError, check
 
 Floats = NDArray[np.float64]
 Kernel = Callable[[NDArray[Any], NDArray[Any]], Floats]
@@ -39,12 +38,12 @@ def mean_discrepancy(samples: NDArray[Any], reference: NDArray[Any], kernel: Ker
     The error is that of drawing new samples with the reference fixed: a jackknife over bins.
 
     Raises:
-        UserError: the sizes of the sets differ too much for permutations.
+        TooFewPointsError: the sizes of the sets differ too much for permutations.
     """
     check(min_rows=3, samples=samples, reference=reference)
     few, many = sorted([len(samples), len(reference)])
     if many > MAX_RATIO * few:
-        raise UserError(
+        raise TooFewPointsError(
             f"{len(samples)} samples against {len(reference)}: a permutation test needs at least "
             f"{-(-many // MAX_RATIO)} of each"
         )

@@ -158,11 +158,14 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
     `{split}_labels.npy` class numbers `[N]`, of which there are none without classes.
 
     Raises:
-        UserError: a value is not on the grid, a label numbers no class, or a split has fewer than two observations.
+        UserError: a value is not on the grid, a label numbers no class or has no name in UTF-8, or a split has fewer
+            than two observations.
     """
     domain = source.domain
     if len(domain.labels) >= 2**15:
         raise UserError(f"{domain.name}: {len(domain.labels)} classes, of which there may be {2**15 - 1}")
+    if bad := [label for label in domain.labels if label.encode(errors="replace") != label.encode(errors="ignore")]:
+        raise UserError(f"{domain.name}: the name of the class {bad[0]!r} is not UTF-8; rename it")
     sums = Sums(domain)
     with contextlib.ExitStack() as stack:
         writers = {

@@ -51,7 +51,7 @@ def cards(table: Table) -> dict[str, str]:
 def described(model: str) -> str:
     """Return the docstring at the top of the file of a family, or its name."""
     path = FAMILIES / f"{model}.py"
-    return (ast.get_docstring(ast.parse(path.read_text())) if path.is_file() else None) or f"{model}."
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) if path.is_file() else None) or f"{model}."
 
 
 def front_matter(row: Row, table: Table) -> dict[str, Any]:

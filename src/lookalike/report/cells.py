@@ -32,8 +32,8 @@ STAGES = {
 
 REAL_FILES = ("metrics.json", "samples.npz", "details.npz", "cost.json")
 
-VERSIONS = "versions"
-"""The key of a `metrics.json` that is no metric."""
+VERSIONS, MISSING = "versions", "missing"
+"""The keys of a `metrics.json` that are no metrics."""
 
 IN_GIT = "metrics.json"
 """The file that git brings to every clone, so that a cell that has it alone has not begun."""
@@ -54,6 +54,7 @@ class Row:
         arrays: log-likelihoods and the rows they belong to, by split; the density curve of a one-dimensional domain;
             rows and distances of the training points nearest to the first samples.
         versions: versions of the packages that computed the scores.
+        missing: why there is no number of a metric, by metric.
     """
 
     model: str
@@ -64,6 +65,7 @@ class Row:
     curves: dict[str, dict[str, Curve]] = dataclasses.field(default_factory=dict)
     arrays: dict[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    missing: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def is_floor(self) -> bool:
@@ -163,6 +165,7 @@ def read_table(folder: Path, cells: dict[str, list[int]]) -> Table:
             costs={},
             arrays=read_arrays(real / "details.npz"),
             versions=versions,
+            missing=read_json(real / "metrics.json").get(MISSING, {}),
         ),
         families=[read_family(folder / model, seeds=seeds) for model, seeds in cells.items()],
     )
@@ -198,6 +201,7 @@ def read_family(folder: Path, *, seeds: list[int]) -> Row:
         curves={split: curve for split, curve in curves.items() if curve},
         arrays=read_arrays(cell / "evaluate" / "details.npz", likelihoods),
         versions=versions,
+        missing=read_json(cell / "evaluate" / "metrics.json").get(MISSING, {}),
     )
 
 
@@ -281,6 +285,7 @@ def read_scores(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
     """
     content = read_json(path)
     versions = {name: str(version) for name, version in content.pop(VERSIONS, {}).items()}
+    content.pop(MISSING, None)
     if not content:
         raise damaged(path, "no metric in it")
     for metric, entry in content.items():
@@ -309,7 +314,7 @@ def read_arrays(path: Path, names: tuple[str, ...] = ()) -> dict[str, NDArray[An
 
 def read_curves(path: Path) -> dict[str, Curve]:
     """Return the curve `loss`, or every curve of a family with several objectives; none where nothing was trained."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     names = [name for name in (rows[0] if rows else ()) if name != "step"]
     try:

@@ -11,7 +11,7 @@ from typing import Any
 from lookalike.metrics.catalogue import METRICS
 from lookalike.report.cells import Entry, Table
 from lookalike.report.contest import Place
-from lookalike.report.ranking import Number, places, rank
+from lookalike.report.ranking import Number, missing, places, rank
 
 SEEDS = ", or mean ± standard deviation over n training seeds"
 
@@ -71,6 +71,7 @@ def to_markdown(tables: list[Table]) -> str:
         cells += [[line.model, line.likelihood, *map(in_markdown, line.numbers)] for line in ranking.lines]
         lines += ["", f"## {table.name}", "", *(f"| {' | '.join(cell)} |" for cell in cells)]
         lines += [note for sentence in ranking.refused for note in ("", f"† {sentence}")]
+        lines += [note for sentence in missing(table) for note in ("", sentence)]
     return "\n".join(lines) + "\n"
 
 

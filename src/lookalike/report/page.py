@@ -15,7 +15,7 @@ from lookalike.report.leaderboard import SEEDS
 from lookalike.report.mistakes import mistakes
 from lookalike.report.numbers import KINDS, SIGNS, describe, rounded, si
 from lookalike.report.panels import Panels, panel
-from lookalike.report.ranking import caught, paired_difference, present, rank, shown_metrics, winners
+from lookalike.report.ranking import caught, missing, paired_difference, present, rank, shown_metrics, winners
 from lookalike.report.rendering import render
 from lookalike.report.shown import about, shown
 
@@ -68,6 +68,7 @@ def section(table: Table) -> dict[str, Any]:
         "about": about(table),
         "tiles": tiles(table),
         "ranking": ranking,
+        "missing": missing(table),
         "groups": {
             title: rank(table, metrics) for title, known in GROUPS.items() if (metrics := present(table, known))
         },

@@ -96,6 +96,15 @@ def rank(table: Table, metrics: list[Metric] | None = None) -> Ranking:
     return Ranking(metrics=metrics, lines=lines)
 
 
+def missing(table: Table) -> list[str]:
+    """Return a sentence for every metric that lacks points, and the rows that it is missing from."""
+    rows: dict[str, list[str]] = {}
+    for row in table.rows:
+        for name, reason in row.missing.items():
+            rows.setdefault(f"{title_of(name)} is missing: {reason}", []).append(row.title)
+    return [f"{sentence} ({', '.join(titles)})." for sentence, titles in rows.items()]
+
+
 def standing(row: Row) -> tuple[float, float]:
     """Return what lines are sorted by: likelihood, then distance; infinity stands for what a row does not have."""
     names = (LIKELIHOOD, main_distance(row.metrics) or "")

@@ -30,15 +30,15 @@ def save(tables: list[Table], folder: Path) -> None:
     The same cells give the same bytes, except for the page, which shows what the cells cost.
     """
     write_json(folder / "leaderboard.json", leaderboard(tables))
-    (folder / "leaderboard.csv").write_text(to_csv(tables))
-    (folder / "leaderboard.md").write_text(to_markdown(tables))
+    (folder / "leaderboard.csv").write_text(to_csv(tables), encoding="utf-8")
+    (folder / "leaderboard.md").write_text(to_markdown(tables), encoding="utf-8")
     (folder / "cards").mkdir()
     (folder / "figures").mkdir()
     for table in tables:
         for name, card in cards(table).items():
-            (folder / "cards" / name).write_text(card)
+            (folder / "cards" / name).write_text(card, encoding="utf-8")
         save_figures(table, folder / "figures")
-    (folder / "report.html").write_text(page(tables))
+    (folder / "report.html").write_text(page(tables), encoding="utf-8")
 
 
 def save_figures(table: Table, folder: Path) -> None:
@@ -48,8 +48,8 @@ def save_figures(table: Table, folder: Path) -> None:
         for name in pictures.keys() & {"samples", "nearest"}:
             pictures[name].save(folder / f"{table.name}-{name}-{row.model}.png")
     for name, svg in sheets(table).items():
-        (folder / f"{table.name}-{name}-light.svg").write_text(svg)
-        (folder / f"{table.name}-{name}-dark.svg").write_text(style.dark(svg))
+        (folder / f"{table.name}-{name}-light.svg").write_text(svg, encoding="utf-8")
+        (folder / f"{table.name}-{name}-dark.svg").write_text(style.dark(svg), encoding="utf-8")
 
 
 def report(config: Config) -> None:
@@ -70,7 +70,7 @@ def show(folder: Path) -> None:
     board, page_file = folder / "leaderboard.md", folder / "report.html"
     if not board.is_file():
         raise UserError(f"no leaderboard in {folder}: run `lookalike compare` first")
-    print_board(board.read_text(), Console())
+    print_board(board.read_text(encoding="utf-8"), Console())
     print(f"\nreport with all figures: {page_file.relative_to(ROOT) if page_file.is_relative_to(ROOT) else page_file}")
 
 

@@ -1,9 +1,10 @@
 """Score a trained model and its samples: `lookalike evaluate data=mnist model=vae`."""
 
+import sys
 from typing import Any
 
 from lookalike.domain.prepared import Prepared
-from lookalike.metrics.catalogue import LIKELIHOOD, MAIN_DISTANCE
+from lookalike.metrics.catalogue import LIKELIHOOD, main_distance
 from lookalike.tracking import views
 from lookalike.workspace.command_line import show
 from lookalike.workspace.configuration import Config
@@ -13,7 +14,6 @@ from lookalike.workspace.files import save_arrays, write_json
 from lookalike.workspace.outputs import writing
 from lookalike.workspace.places import Cell
 from lookalike.workspace.processes import spread
-from lookalike.workspace.versions import versions
 
 SIGNS = {"lower bound": "at most ", "estimate": "about "}
 """Words before a number of bits, by the kind of the likelihood; an exact number needs none."""
@@ -41,6 +41,7 @@ def score_and_write(config: Config) -> None:
 
     set_threads(config.trainer)
     # Import SciPy only now: it reads the number of threads when it is loaded.
+    from lookalike.evaluation.entries import with_versions
     from lookalike.evaluation.score import score
 
     config = for_domain(config, prepared.domain)
@@ -56,19 +57,23 @@ def score_and_write(config: Config) -> None:
     with writing(cell.evaluate) as folder, views.opened(config, trained.record) as view:
         with cost.work():
             metrics, details = score(model, samples, prepared, extractor, config)
-        write_json(folder / "metrics.json", metrics | {"versions": versions()})
+        write_json(folder / "metrics.json", with_versions(metrics))
         save_arrays(folder / "details.npz", details)
         cost.record["fingerprint"] = trained.fingerprint
         cost.save(folder)
         view.record("evaluate", folder)
+    for name, scored in metrics.items():
+        if "missing" in scored:
+            print(f"note: no {name}: {scored['missing']}", file=sys.stderr)
     show(f"{trained.record['name']}: {main_scores(metrics)}, all scores in {cell.evaluate / 'metrics.json'}")
 
 
 def main_scores(metrics: dict[str, Any]) -> str:
     """Return the likelihood and the main distance in words."""
     words = []
-    for name in (LIKELIHOOD, *MAIN_DISTANCE.values()):
-        if (entry := metrics.get(name)) is not None:
+    scored = {name: entry for name, entry in metrics.items() if "value" in entry}
+    for name in (LIKELIHOOD, main_distance(scored) or ""):
+        if (entry := scored.get(name)) is not None:
             sign = SIGNS.get(entry.get("kind"), "")
             value = f"{sign}{entry['value']:.4g} ± {entry['standard_error']:.2g}"
             split = "" if entry.get("split", "test") == "test" else f" on {entry['split']} data"

@@ -2,7 +2,7 @@
 
 from inspect import signature
 
-from lookalike.domain.prepared import Prepared, Split
+from lookalike.domain.prepared import Prepared
 from lookalike.features.extractor import VALUES, save_identity
 from lookalike.workspace.arguments import Section, target
 from lookalike.workspace.command_line import show
@@ -28,30 +28,16 @@ def features(config: Config) -> None:
 
 
 def check_enough(section: Section, prepared: Prepared) -> None:
-    """Check that the splits are large enough for a trained extractor and for a Fréchet distance in its features.
-
-    Raises:
-        UserError: the training set is smaller than a batch, or another split is no larger than the number of features.
-    """
+    """Raise a UserError if the training set is smaller than a batch of an extractor that is trained."""
     parameters = signature(target(section, package="lookalike.features")).parameters
     chosen = {name: parameter.default for name, parameter in parameters.items()} | section | section.get("model", {})
-    remedy = (
-        "add data, hold out another share (data.reader.validation, data.reader.test), "
-        f"or set data.features to a smaller extractor: {SMALLER}"
-    )
-    name, batch_size, features = prepared.domain.name, chosen.get("batch_size"), chosen.get("features")
+    name, batch_size = prepared.domain.name, chosen.get("batch_size")
     if isinstance(batch_size, int) and batch_size > (count := len(prepared.grid("train"))):
         raise UserError(
             f"{name}: data.features.batch_size={batch_size}: an extractor trains on batches of {batch_size} images, "
-            f"the training set holds {count}: {remedy}"
+            f"the training set holds {count}: add data, hold out another share (data.reader.validation, "
+            f"data.reader.test), or set data.features to a smaller extractor: {SMALLER}"
         )
-    splits: tuple[Split, ...] = ("validation", "test")
-    for split in splits:
-        if isinstance(features, int) and features >= (count := len(prepared.grid(split))):
-            raise UserError(
-                f"{name}: a Fréchet distance in {features} features needs more than {features} images, "
-                f"the {split} split holds {count}: {remedy}"
-            )
 
 
 def make_and_write(config: Config) -> None:

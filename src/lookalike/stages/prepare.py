@@ -1,5 +1,7 @@
 """Check the raw data, split them and write arrays: `lookalike prepare data=mnist`."""
 
+import os
+
 from lookalike.domain.prepared import Prepared
 from lookalike.readers.arrays import write
 from lookalike.workspace.arguments import arguments_of, check_arguments, target
@@ -17,7 +19,7 @@ def prepare(config: Config) -> None:
     read = target(config.data.reader, package="lookalike.readers")
     arguments = arguments_of(config.data.reader)
     if "folder" in arguments:
-        arguments["folder"] = config.path("data") / str(arguments["folder"])
+        arguments["folder"] = config.path("data") / os.path.expanduser(str(arguments["folder"]))
     arguments = check_arguments(read, arguments, section="data.reader", given=("name",))
     cell, cost = Cell(config), Cost()
     with writing(cell.prepared) as folder, writing(cell.summary) as pictures:

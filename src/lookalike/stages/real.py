@@ -1,6 +1,7 @@
 """Score real data outside the test set, which a model tries to reach: `lookalike real data=mnist`."""
 
 from lookalike.domain.prepared import Prepared
+from lookalike.evaluation.entries import with_versions
 from lookalike.evaluation.landscape import true_landscape
 from lookalike.evaluation.novelty import score_real
 from lookalike.features.extractor import Extractor
@@ -10,7 +11,6 @@ from lookalike.workspace.cost import Cost
 from lookalike.workspace.files import save_arrays, write_json
 from lookalike.workspace.outputs import writing
 from lookalike.workspace.places import Cell
-from lookalike.workspace.versions import versions
 
 
 def real(config: Config) -> None:
@@ -22,7 +22,7 @@ def real(config: Config) -> None:
     with writing(cell.real) as folder:
         with cost.work():
             values, metrics, details = score_real(prepared, extractor, count=config.budget.samples)
-        write_json(folder / "metrics.json", metrics | {"versions": versions()})
+        write_json(folder / "metrics.json", with_versions(metrics))
         save_arrays(folder / "samples.npz", {"samples": values})
         save_arrays(folder / "details.npz", details | true_landscape(prepared.domain, config.data.reader))
         prepared.domain.save_picture(values, folder / "samples.png", title=f"{prepared.domain.name}: real data")

@@ -105,7 +105,7 @@ def locked() -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    stages = (yaml.load(path.read_text(), loader) or {}).get("stages", {})
+    stages = (yaml.load(path.read_text(encoding="utf-8"), loader) or {}).get("stages", {})
     return {
         name: {out["path"]: str(out.get("md5", "")) for out in stage.get("outs", [])} for name, stage in stages.items()
     }

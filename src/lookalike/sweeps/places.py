@@ -166,5 +166,5 @@ def write(path: Path, content: Any) -> None:
     """Write indented JSON atomically, since other processes may read the file at any time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
-    draft.write_text(json.dumps(content, indent=2) + "\n")
+    draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     draft.replace(path)

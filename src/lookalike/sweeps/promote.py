@@ -56,7 +56,7 @@ def promote(arguments: list[str]) -> None:
     path = CONF / "model" / f"{model}.yaml"
     place = str(path.relative_to(ROOT))
     check_clean(place, about)
-    pipeline = yaml.safe_load((CONF / "pipeline.yaml").read_text())
+    pipeline = yaml.safe_load((CONF / "pipeline.yaml").read_text(encoding="utf-8"))
     cell = [f"data={data}", f"model={model}", f"budget={pipeline['budget']}", f"trainer={pipeline['trainer']}"]
     config = compose(cell)
     check_data(config, identity)
@@ -66,8 +66,8 @@ def promote(arguments: list[str]) -> None:
     if not wanted:
         print(f"{place} has the values of this trial already")
     else:
-        old, new = path.read_text(), changed(path.read_text(), wanted)
-        path.write_text(new)
+        old, new = path.read_text(encoding="utf-8"), changed(path.read_text(encoding="utf-8"), wanted)
+        path.write_text(new, encoding="utf-8")
         print("".join(difflib.unified_diff(old.splitlines(True), new.splitlines(True), place, place)), end="")
     print(f"\npromoted {fingerprint[:8]} of {sweep.name}: {title(overrides_of(sweep, fingerprint), about['space'])}")
     print(consequence(compose(cell), identity, record))
@@ -126,7 +126,7 @@ def choose(sweep: Sweep, arguments: list[str]) -> str:
             f"{sweep.name} has no winner: within error of the best: {len(verdict['within_error'])} configuration(s). "
             f"Run it with more seeds, or promote the best one anyway: trial={verdict['trials'][0][:8]}"
         )
-    seed = int(yaml.safe_load((CONF / "config.yaml").read_text())["seed"])
+    seed = int(yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["seed"])
     seeds = {(sweep.state(trial) or {}).get("seed"): trial for trial in reversed(verdict["trials"])}
     return str(seeds.get(seed, verdict["trials"][0]))
 
@@ -134,7 +134,7 @@ def choose(sweep: Sweep, arguments: list[str]) -> str:
 def check_clean(place: str, about: Record) -> None:
     """Raise a UserError if the configuration has changed since the last commit or since the sweep."""
     command = ["git", "status", "--porcelain", "--untracked-files=no", "--", "conf"]
-    status = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.splitlines()
+    status = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False).stdout.splitlines()
     if status:
         raise UserError(f"{status[0][3:]} has changes that are not committed: commit or undo them first")
     if about["files"].get(place) != file_digest(ROOT / place):

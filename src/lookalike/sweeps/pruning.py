@@ -51,8 +51,8 @@ class Pruning(View):
 
     def _open(self) -> None:
         """Continue the curves of an interrupted training; a kill may have cut the last line."""
-        content = self.trial.curves.read_text() if self.trial.curves.is_file() else ""
-        self.file = self.trial.curves.open("a")
+        content = self.trial.curves.read_text(encoding="utf-8") if self.trial.curves.is_file() else ""
+        self.file = self.trial.curves.open("a", encoding="utf-8")
         self.file.write("" if content.endswith("\n") or not content else "\n")
         for line in content.splitlines():
             if line.endswith("}}"):

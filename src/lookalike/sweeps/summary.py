@@ -167,7 +167,7 @@ def front(rows: list[Record], wanted: list[Objective]) -> list[Record]:
 def save_table(sweep: Sweep, summary: Record) -> None:
     """Write `summary.csv`, with one line per configuration."""
     parts = {"": "mean", "_deviation": "deviation", "_half_width": "half_width"}
-    with (sweep.folder / "summary.csv").open("w", newline="") as file:
+    with (sweep.folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         columns = [f"{name}{part}" for name in summary["objective"] for part in parts]
         writer.writerow(["configuration", "data", "model", "seeds", *columns, "training_seconds"])

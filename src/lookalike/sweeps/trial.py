@@ -117,7 +117,7 @@ def work(sweep: Sweep, trial: Trial, config: Config, found: Record, state: Recor
         sweep.put(state | {"state": "killed", "ended": time.time()})
         raise
     except Exception as error:
-        trial.error.write_text(traceback.format_exc())
+        trial.error.write_text(traceback.format_exc(), encoding="utf-8")
         outcome = {"state": "failed", "error": first_line(error)}
     finally:
         curves.close()
@@ -173,12 +173,13 @@ def digest_of(model: str, reader: str) -> str:
 
 def gather(folder: Path, started: float) -> Record:
     """Return the record of a finished trial: its scores with their errors, and its cost."""
-    metrics = json.loads((folder / "evaluate" / "metrics.json").read_text())
-    model = json.loads((folder / "train" / "model.json").read_text())
+    metrics = json.loads((folder / "evaluate" / "metrics.json").read_text(encoding="utf-8"))
+    model = json.loads((folder / "train" / "model.json").read_text(encoding="utf-8"))
     seconds = {
-        stage: json.loads((folder / stage / "cost.json").read_text()).get("work_seconds", 0.0) for stage in STAGES
+        stage: json.loads((folder / stage / "cost.json").read_text(encoding="utf-8")).get("work_seconds", 0.0)
+        for stage in STAGES
     }
-    with (folder / "train" / "loss_validation.csv").open(newline="") as file:
+    with (folder / "train" / "loss_validation.csv").open(newline="", encoding="utf-8") as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     return {
         "training_fingerprint": model["fingerprint"],

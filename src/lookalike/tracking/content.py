@@ -68,7 +68,7 @@ def read(stage: str, folder: Path, *, settings: Record | None = None) -> Content
         return read_train(folder, found)
     if stage == "sample":
         written = folder / "settings.json"
-        settings = json.loads(written.read_text()) if written.is_file() else settings
+        settings = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else settings
         parameters = flat({"sampling": settings}) if settings else {}
         picture = [folder / "samples.png"]
         return Content(digest=found, parameters=parameters, results=cost(stage, folder), files=picture)
@@ -77,7 +77,7 @@ def read(stage: str, folder: Path, *, settings: Record | None = None) -> Content
 
 def read_train(folder: Path, found: str) -> Content:
     """Return settings, loss curves, previews, size and weights of a trained model."""
-    record = json.loads((folder / "model.json").read_text())
+    record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     with np.load(folder / "previews.npz", allow_pickle=False) as previews:
         drawn = {int(name.removeprefix("step_")): previews[name] for name in previews.files}
     size = [Point("cost/parameters", record["parameters"])]
@@ -94,7 +94,7 @@ def read_train(folder: Path, found: str) -> Content:
 
 def read_evaluate(folder: Path, found: str) -> Content:
     """Return every score with its error and p-value; its protocol is a tag, and so are the versions of libraries."""
-    scores: dict[str, Record] = json.loads((folder / "metrics.json").read_text())
+    scores: dict[str, Record] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     versions = scores.pop("versions", {})
     results, tags = cost("evaluate", folder), {f"protocol.versions.{name}": used for name, used in versions.items()}
     for name, entry in scores.items():
@@ -126,7 +126,7 @@ def flat(nested: Record, prefix: str = "") -> dict[str, str]:
 def cost(stage: str, folder: Path) -> list[Point]:
     """Return the cost of a stage: seconds, memory, throughput."""
     path = folder / "cost.json"
-    record: Record = json.loads(path.read_text()) if path.is_file() else {}
+    record: Record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return [
         Point(f"cost/{stage}_{name}", float(value)) for name, value in record.items() if isinstance(value, int | float)
     ]
@@ -136,7 +136,7 @@ def curve(path: Path, split: str) -> list[Point]:
     """Return a loss curve under the keys that training reports."""
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return [
             Point(f"{split}/{name}", float(value), int(row["step"]))
             for row in csv.DictReader(file)

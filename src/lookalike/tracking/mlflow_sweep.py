@@ -90,7 +90,7 @@ class MlflowSweep:
         """Record how the sweep ended, its best trial, its table and its figures."""
         about = self.sweep.read()
         if self.sweep.summary.is_file() and about["state"] != "running":
-            summary = json.loads(self.sweep.summary.read_text())
+            summary = json.loads(self.sweep.summary.read_text(encoding="utf-8"))
             self.parent.tags(outcome(summary))
             self.parent.files([self.sweep.summary, self.sweep.folder / "summary.csv", self.sweep.about])
             self.parent.files(sorted((self.sweep.folder / "figures").glob("*.png")), "figures")
@@ -110,7 +110,7 @@ class Child:
         """Record the settings and the data of a trial, unless the run has them; the tags come last."""
         if "code_digest" in self.run.known.tags:
             return
-        identity = json.loads((folder / "identity.json").read_text())
+        identity = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
         self.run.parameters(flat(identity["configuration"]))
         self.client.log_inputs(self.run.id, [dataset(identity)])
         self.run.tags({"data_digest": identity["data_digest"], "code_digest": identity["code_digest"]})
@@ -165,7 +165,7 @@ class Child:
 def content_of(folder: Path, marker: str) -> Content:
     """Return what a finished trial records: curves, results, protocols, the picture and the scores; no weights."""
     contents = [read(stage, folder / stage) for stage in STAGES]
-    training = json.loads((folder / "train" / "model.json").read_text())["fingerprint"]
+    training = json.loads((folder / "train" / "model.json").read_text(encoding="utf-8"))["fingerprint"]
     return dataclasses.replace(
         contents[0],
         digest=marker,

@@ -134,7 +134,9 @@ class WandbRun:
             self.run().save(str(home / folder / path.name), base_path=str(home), policy="now")
 
     def _ledger(self) -> dict[str, dict[str, str]]:
-        content: dict[str, dict[str, str]] = json.loads(self.ledger.read_text()) if self.ledger.is_file() else {}
+        content: dict[str, dict[str, str]] = (
+            json.loads(self.ledger.read_text(encoding="utf-8")) if self.ledger.is_file() else {}
+        )
         return content
 
     def _note(self, stage: str, digest: str) -> None:
@@ -142,7 +144,7 @@ class WandbRun:
             content = self._ledger()
             content.setdefault(self.arguments["id"], {})[stage] = digest
             draft = self.ledger.with_suffix(f".{os.getpid()}-{time.monotonic_ns()}")
-            draft.write_text(json.dumps(content, indent=2) + "\n")
+            draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
             draft.replace(self.ledger)
 
 

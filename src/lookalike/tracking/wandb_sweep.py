@@ -23,7 +23,7 @@ class WandbSweep:
             if state["state"] != "finished" or fingerprint in self.shown:
                 continue
             folder = self.sweep.trial(fingerprint).folder
-            record = json.loads((folder / "identity.json").read_text())
+            record = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
             own = record | {"fingerprint": f"{self.sweep.name}-{fingerprint}"}
             run = self.server.open(own, training=False, group=self.sweep.name)
             news = [show_stage(run, record, stage, folder / stage) for stage in STAGES]

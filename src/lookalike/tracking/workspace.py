@@ -74,13 +74,15 @@ def show_stage(run: Run, record: Record, stage: str, folder: Path, *, settings: 
 def belongs(folder: Path, fingerprint: str) -> bool:
     """Return whether the folder of a stage exists and belongs to a trained model, not to an earlier one."""
     path = folder / "cost.json"
-    return path.is_file() and json.loads(path.read_text()).get("fingerprint", fingerprint) == fingerprint
+    return (
+        path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("fingerprint", fingerprint) == fingerprint
+    )
 
 
 def catch_up(run: Run, record: Record, cell: Path, *, before: str) -> None:
     """Show the earlier stages of a cell that were not recorded, because the view could not be reached."""
     trained = cell / "train" / "model.json"
-    if not trained.is_file() or json.loads(trained.read_text())["fingerprint"] != record["fingerprint"]:
+    if not trained.is_file() or json.loads(trained.read_text(encoding="utf-8"))["fingerprint"] != record["fingerprint"]:
         return
     for stage in STAGES[: STAGES.index(before)]:
         if run.recorded(stage) is None and belongs(cell / stage, record["fingerprint"]):
@@ -90,7 +92,7 @@ def catch_up(run: Run, record: Record, cell: Path, *, before: str) -> None:
 def show_cells(server: Server, artifacts: Path, results: Path) -> Iterator[str]:
     """Show every cell of a workspace and its report; yield one line per cell about what the view did not have."""
     for path in sorted(artifacts.glob(CELLS)):
-        cell, record = path.parents[1], json.loads(path.read_text())
+        cell, record = path.parents[1], json.loads(path.read_text(encoding="utf-8"))
         new = show_cell(server, cell, artifacts, results)
         seed = f"with seed {cell.name} " if cell.name != "0" else ""
         yield f"{record['name']} {seed}{record['fingerprint']}: {', '.join(new) or 'up to date'}"
@@ -98,7 +100,7 @@ def show_cells(server: Server, artifacts: Path, results: Path) -> Iterator[str]:
 
 def show_cell(server: Server, cell: Path, artifacts: Path, results: Path) -> list[str]:
     """Show a cell and its report; return what the view did not have."""
-    record: Record = json.loads((cell / "train" / "model.json").read_text())
+    record: Record = json.loads((cell / "train" / "model.json").read_text(encoding="utf-8"))
     run = server.open(record, training=False)
     new = [
         stage
@@ -135,10 +137,10 @@ class Report:
         if not (board.is_file() and scores.is_file() and (cell / "evaluate" / "cost.json").is_file()):
             return False
         data, model, seed = cell.relative_to(self.artifacts).parts
-        row: Record = json.loads(board.read_text()).get(data, {}).get(model, {})
+        row: Record = json.loads(board.read_text(encoding="utf-8")).get(data, {}).get(model, {})
         pairs = [
             (entry["value"], row[name].get("seeds", {seed: row[name]["value"]}).get(seed))
-            for name, entry in json.loads(scores.read_text()).items()
+            for name, entry in json.loads(scores.read_text(encoding="utf-8")).items()
             if name != "versions" and name in row
         ]
         shared = [(value, shown) for value, shown in pairs if shown is not None]

@@ -104,7 +104,7 @@ def learn(model: Family, prepared: Prepared, config: Config, *, scratch: Path, v
     if not model.is_fitted:
         return train_at_price(model, prepared, config, scratch=scratch, view=view)
     if config.optimizer is not None:
-        raise UserError(f"optimizer: {config.model_name} needs no gradient descent; set it to null")
+        raise UserError(f"optimizer: model={config.model_name} is fitted without an optimizer; set it to null")
     grid = prepared.grid("train")
     model.fit(torch.from_numpy(grid).to(device))
     return Learned({"train": [], "validation": []}, {}, steps=0, images=len(grid), flops=0.0)
@@ -180,7 +180,7 @@ def masked(module: nn.Module) -> int:
 
 def write_curve(rows: list[dict[str, float]], path: Path) -> None:
     """Write one line per measurement; a header alone where nothing was trained."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["step", "loss"])
         writer.writeheader()
         writer.writerows({k: v if k == "step" else f"{v:.6g}" for k, v in row.items()} for row in rows)

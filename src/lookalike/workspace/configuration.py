@@ -1,6 +1,8 @@
 """Compose the configuration with Hydra and check its keys, types and ranges before any work starts."""
 
+import os
 import re
+import shlex
 import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,12 +11,17 @@ import pydantic
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import lookalike
-from lookalike.workspace.arguments import Section, Strict, explain_validation
+from lookalike.workspace.arguments import MODEL_SECTIONS, Section, Strict, explain_validation
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.ranges import (
     AtLeastTwo,
@@ -30,6 +37,12 @@ ROOT = Path(lookalike.__file__).resolve().parents[2]
 """The checkout that this package lies in."""
 
 CONF = ROOT / "conf"
+
+
+def absolute(path: str) -> Path:
+    """Return a path of the configuration as an absolute one: `~` is the home folder, the rest is below the checkout."""
+    return ROOT / os.path.expanduser(path)
+
 
 Label = Annotated[str, pydantic.BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 """The name or the number of a class; a name may look like a number."""
@@ -111,7 +124,7 @@ class Tracking(Strict):
 
 
 class Paths(Strict):
-    """Folders, relative to the repository or absolute."""
+    """Folders, relative to the repository or absolute; `~` is the home folder."""
 
     data: str
     artifacts: str
@@ -147,12 +160,14 @@ class Config(Strict):
 
     def path(self, kind: Literal["data", "artifacts", "results", "samples", "scratch"]) -> Path:
         """Return a folder of `paths` as an absolute path."""
-        return ROOT / str(getattr(self.paths, kind))
+        return absolute(getattr(self.paths, kind))
 
     @property
     def cell(self) -> Path:
         """Absolute path of the folder of one cell (data set × model × seed)."""
-        return ROOT / (self.paths.cell or self.path("artifacts") / self.data.name / self.model_name / str(self.seed))
+        if self.paths.cell:
+            return absolute(self.paths.cell)
+        return self.path("artifacts") / self.data.name / self.model_name / str(self.seed)
 
 
 FAMILY = re.compile(r"lookalike\.families\.\w+\.\w+")
@@ -203,6 +218,8 @@ def compose_unchecked(overrides: list[str]) -> Section:
             raise UserError(explain_missing(error)) from None
         except ConfigCompositionException as error:
             raise UserError(explain_override(overrides, error)) from None
+        except OverrideParseException as error:
+            raise UserError(explain_grammar(error.override)) from None
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise UserError(f"configuration: {' '.join(str(error).split())}") from None
     return typing.cast(Section, plain)
@@ -232,6 +249,14 @@ def explain_missing(error: MissingConfigException) -> str:
     return f"unknown {group} '{name}': choose one of {', '.join(known)}"
 
 
+def explain_grammar(override: str) -> str:
+    """Return the message for an override whose value Hydra cannot read, with quotes that make it plain text."""
+    key, _, value = override.partition("=")
+    quoted = value.replace('"', '\\"')
+    cure = shlex.quote(f'{key}="{quoted}"')
+    return f"{key}: Hydra cannot read the value {value}; if it is text, put it in quotes: {cure}"
+
+
 def explain_override(overrides: list[str], error: Exception) -> str:
     """Return the message for an override of a key that does not exist, with the keys that exist beside it."""
     known = compose_unchecked([item for item in overrides if item.partition("=")[0] in groups()]) if overrides else {}
@@ -243,10 +268,20 @@ def explain_override(overrides: list[str], error: Exception) -> str:
                 break
             if not isinstance(node, dict) or part not in node:
                 below = ".".join(parts[:i])
-                if below and node is None:
-                    return f"unknown key '{key}': '{below}' is null here, and has no keys"
-                there = ", ".join(node) if isinstance(node, dict) else "nothing"
+                if below and (node is None or node == {}):
+                    return f"unknown key '{key}': {explain_empty(below, known['model'], node)}"
+                there = ", ".join(node) if isinstance(node, dict) else "a value and no keys"
                 where = f"'{below}' has" if below else f"there are the groups {', '.join(groups())} and the keys"
                 return f"unknown key '{key}': {where} {there}"
             node = node[part]
     return f"configuration: {str(error).splitlines()[0]} ({error.__cause__ or 'see conf/'})"
+
+
+def explain_empty(below: str, model: Section, node: Any) -> str:
+    """Return why a part of the configuration has no keys: some families have no optimizer, or nothing to set."""
+    if below not in MODEL_SECTIONS:
+        return f"'{below}' is {'null' if node is None else 'empty'} here, and has no keys"
+    name = str(model["_target_"]).split(".")[-2]
+    if below == "optimizer":
+        return f"model={name} is fitted without an optimizer"
+    return f"model={name} has no {below}" if node is None else f"model={name} has no settings of {below}"

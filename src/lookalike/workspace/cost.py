@@ -21,7 +21,7 @@ starts: list[float] = []
 def counted_from_now() -> Iterator[None]:
     """Count what a stage costs from now on, in a process that runs several stages."""
     with suppress(OSError):  # Linux alone can forget the peak memory of earlier stages
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     starts.append(time.time())
     try:
         yield

@@ -18,7 +18,7 @@ def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON with a final newline; NaN and infinity raise a ValueError."""
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path, *, remedy: str, keys: Iterable[str] = ()) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def read_json(path: Path, *, remedy: str, keys: Iterable[str] = ()) -> dict[str,
         UserError: the file is damaged or lacks a key; the message ends with the remedy.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"damaged: {path} ({error}). {remedy}") from None
     missing = sorted(set(keys) - set(content)) if isinstance(content, dict) else ["object"]

@@ -30,7 +30,7 @@ def source_of(module: str) -> Path | None:
 
 def imports(path: Path) -> frozenset[str]:
     """Return the modules of this project that a file imports, anywhere in it, and the packages that contain them."""
-    return imports_in(path.read_text())
+    return imports_in(path.read_text(encoding="utf-8"))
 
 
 @functools.cache
@@ -81,7 +81,7 @@ def git_state(root: Path) -> dict[str, str]:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+            done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, encoding="utf-8", check=True)
         except (OSError, subprocess.CalledProcessError):
             return None
         return done.stdout.strip()

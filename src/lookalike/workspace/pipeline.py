@@ -62,7 +62,7 @@ def read_listed(path: Path) -> Listed:
         UserError: a list is missing or holds something else than names, or seeds that are not whole numbers.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML: {error}") from None
     if not isinstance(content, dict):

@@ -76,9 +76,6 @@ def test_a_hangup_that_is_ignored_does_not_end_a_stage(
 
 # Outputs
 
-QUIET = ["report", "compare", "sample"]
-"""Commands that print several lines, or one when they have done their work."""
-
 
 def shell(script: str, checkout: Path, env: dict[str, str]) -> Done:
     """Run a script of bash without a terminal."""
@@ -104,7 +101,14 @@ def test_outputs_that_are_closed_full_or_not_read(
     assert without_cost(contents(work / "artifacts") | contents(work / "results")) == before
 
 
-@pytest.mark.parametrize("command", ["--help", *STAGES, *COMMANDS])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--help",
+        "sweep",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in (*STAGES, *COMMANDS) if name != "sweep"),
+    ],
+)
 def test_help_may_be_cut_off(command: str, checkout: Path, environment: Callable[[Path], dict[str, str]]) -> None:
     line = shlex.join([*LOOKALIKE, *dict.fromkeys([command, "--help"])])
     done = shell(f"set -o pipefail; {line} | true", checkout, environment(checkout))

@@ -26,8 +26,13 @@ def check_every_write(
     assert done.returncode == 0, done.stderr
     writes, before = log.stat().st_size, contents(folder / "disk")
     for number in chosen(writes):
-        done = faulty(*command, FAULT_DISK=str(folder / "disk"), FAULT_AT=str(number))
+        log.unlink()
+        done = faulty(*command, FAULT_DISK=str(folder / "disk"), FAULT_AT=str(number), FAULT_LOG=str(log))
         where = f"{stage}, write {number} of {writes}: {done.stdout}{done.stderr}"
+        if log.stat().st_size < number:  # A training that continues from a checkpoint writes less.
+            assert (stage, done.returncode, done.stderr) == ("train", 0, ""), where
+            before = contents(folder / "disk")
+            continue
         assert done.returncode == 1, where
         assert done.stderr.count("\n") == 1, where
         assert done.stderr.startswith("error: "), where

@@ -46,13 +46,13 @@ def check_every_write(
     return writes
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ["train", "compare"])
 def test_a_disk_that_fills_up_at_some_writes(
     stage: str, tmp_path: Path, whole: Path, faulty: Callable[..., Done],
     places: Callable[[Path], list[str]], contents: Contents,
 ) -> None:  # fmt: skip
     def some(writes: int) -> list[int]:
-        return [1, writes // 2, writes]
+        return [writes // 2, writes]
 
     assert check_every_write(stage, some, tmp_path, whole, faulty, places, contents) > 3
 

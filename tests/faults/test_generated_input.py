@@ -93,7 +93,7 @@ NO_VALUE = st.sampled_from(
 """What no setting accepts, or few."""
 
 
-@examples(40)
+@examples(25)
 @given(key=st.sampled_from(KEYS), value=NO_VALUE, stage=st.sampled_from(STAGES))
 def test_values_that_settings_do_not_accept(key: str, value: str, stage: str, answer: Refused) -> None:
     line = answer(stage, f"{key}={value}")
@@ -103,7 +103,7 @@ def test_values_that_settings_do_not_accept(key: str, value: str, stage: str, an
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
 
 
-@examples(30)
+@examples(15)
 @given(
     stage=st.sampled_from(STAGES),
     item=st.one_of(
@@ -121,7 +121,7 @@ def test_arguments_that_are_no_settings(stage: str, item: str, answer: Refused) 
 # Command lines
 
 
-@examples(30)
+@examples(15)
 @given(
     command=st.sampled_from(sorted(COMMANDS)),
     items=st.lists(st.one_of(TEXT, st.sampled_from(["--jobs", "-m", "--launcher", "x", "="])), max_size=3),
@@ -162,7 +162,7 @@ def damaged(content: bytes, how: str, place: float, byte: int) -> bytes:
     return bytes([byte]) * 100
 
 
-@examples(40)
+@examples(25)
 @given(
     choice=st.sampled_from([(stage, name) for stage, names in READ.items() for name in names]),
     number=st.integers(0, 20),
@@ -198,7 +198,7 @@ JUNK = st.recursive(
 )
 
 
-@examples(30)
+@examples(15)
 @given(
     choice=st.sampled_from(
         [

@@ -122,6 +122,25 @@ def runs(uri: str) -> dict[str, tuple[int, str]]:
     return {run.info.run_name: (counts[run.info.run_name], run.info.status) for run in held}
 
 
+def test_a_pipeline_that_is_killed_has_the_results_of_its_stages(
+    whole: Path, new_checkout: Callable[..., Path], run: Callable[..., Done],
+    environment: Callable[[Path], dict[str, str]], empty_store: Callable[[Path], str], contents: Contents,
+) -> None:  # fmt: skip
+    home = new_checkout(PIPELINE.format(models="[vae]"))
+    uri = empty_store(home / ".trace" / "mlflow.db")
+    moments = killed_again_and_again(CELLS, home, environment(home), times=1, longest=12, seed=0)
+    (home / "dvc.lock").write_text("")  # As DVC leaves it when it is killed while it writes.
+    done = run(home, "sh", "-c", CELLS, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, f"{moments}: {done.stdout}{done.stderr}"
+    status = run(home, "dvc", "status", "--quiet")
+    assert (status.returncode, status.stdout + status.stderr) == (0, ""), moments
+    found = contents(home / "artifacts")
+    wanted = without_cost(contents(whole / "artifacts"))
+    assert {name: found.get(name) for name in wanted} == wanted, moments
+    assert runs(uri) == {"heights-vae": (1, "FINISHED"), "heights-copycat": (1, "FINISHED")}
+
+
+@pytest.mark.slow
 def test_a_pipeline_that_is_killed_three_times(
     new_checkout: Callable[..., Path], run: Callable[..., Done], environment: Callable[[Path], dict[str, str]],
     empty_store: Callable[[Path], str], contents: Contents,
@@ -178,7 +197,9 @@ def check_sweep(
     check_whole(home, name, trials)
 
 
-@pytest.mark.parametrize("kind", ["optuna joblib"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind == "optuna joblib" else pytest.mark.slow) for kind in SWEEPS]
+)
 def test_a_sweep_that_is_killed_twice(
     kind: str, home: Path, run: Callable[..., Done], environment: Callable[[Path], dict[str, str]],
     empty_store: Callable[[Path], str],

@@ -115,7 +115,6 @@ MALFORMED: list[tuple[bytes, str]] = [
     (b'{"inputs": [{"data": [[1e308]]}]}', "application/json"),
     (b'{"inputs": [{"data": []}]}', "application/json"),
     (b'{"inputs": [' + b'{"count": 10000},' * 50 + b'{"count": 1}]}', "application/json"),
-    (b'{"dataframe_split": {"columns": ["count"], "data": [[1]]}, "inputs": []}', "application/json"),
     (DEEP, "application/json"),
     (b'{"inputs": [{"data": [' + b"[1.0]," * 200_000 + b"[1.0]]}]}", "application/json"),
     (b"count\n5\n", "text/csv"),

@@ -139,16 +139,25 @@ def undisturbed(
     return wanted
 
 
-@pytest.mark.parametrize("trouble", ["error", "hang"])
+@pytest.mark.parametrize("trouble", [pytest.param("error", marks=pytest.mark.slow), "hang"])
 def test_a_server_that_fails_or_hangs(
     trouble: Trouble, proxy: Proxy, server: Server, train: Callable[..., Done], record: Callable[[str], None],
     undisturbed: dict[str, Any],
 ) -> None:  # fmt: skip
-    check_trouble(trouble, trouble, proxy, server, train, record, undisturbed["runs"])
     half = undisturbed["requests"] // 2
     check_trouble(trouble, f"{trouble} from {half}", proxy, server, train, record, undisturbed["runs"], first=half)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("trouble", ["error", "hang"])
+def test_a_server_that_fails_or_hangs_from_the_beginning(
+    trouble: Trouble, proxy: Proxy, server: Server, train: Callable[..., Done], record: Callable[[str], None],
+    undisturbed: dict[str, Any],
+) -> None:  # fmt: skip
+    check_trouble(trouble, trouble, proxy, server, train, record, undisturbed["runs"])
+
+
+@pytest.mark.slow
 def test_a_server_that_is_away(
     server: Server, train: Callable[..., Done], record: Callable[[str], None], undisturbed: dict[str, Any]
 ) -> None:

@@ -25,6 +25,8 @@ pytest_plugins = ["pipeline_fixtures", "fault_fixtures"]
 
 Contents = Callable[[Path], dict[str, str]]
 
+SLOW = pytest.mark.slow
+
 LOOKALIKE = [sys.executable, "-m", "lookalike"]
 
 
@@ -37,8 +39,15 @@ def work(whole: Path, tmp_path: Path) -> Path:
 # Signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("moment", ["starting", "working"])
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGHUP, "working"),
+        pytest.param(signal.SIGHUP, "starting", marks=SLOW),
+        pytest.param(signal.SIGTERM, "starting", marks=SLOW),
+        pytest.param(signal.SIGTERM, "working", marks=SLOW),
+    ],
+)
 def test_a_signal_ends_a_stage_with_130_and_leaves_what_was_there(
     number: signal.Signals, moment: str, work: Path, checkout: Path, contents: Contents,
     environment: Callable[[Path], dict[str, str]], places: Callable[[Path], list[str]],
@@ -62,6 +71,7 @@ def test_a_signal_ends_a_stage_with_130_and_leaves_what_was_there(
     assert contents(work / "artifacts") == before
 
 
+@SLOW
 def test_a_hangup_that_is_ignored_does_not_end_a_stage(
     work: Path, checkout: Path, environment: Callable[[Path], dict[str, str]], places: Callable[[Path], list[str]]
 ) -> None:
@@ -85,8 +95,18 @@ def shell(script: str, checkout: Path, env: dict[str, str]) -> Done:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&- <&-", ">/dev/full", "| head -n 1 >&2", "| true"])
-@pytest.mark.parametrize("command", ["compare", "sample"])
+REDIRECTIONS = [">&-", "2>&-", ">&- 2>&- <&-", ">/dev/full", "| head -n 1 >&2", "| true"]
+FAST = [("compare", "| true"), ("sample", ">/dev/full"), ("sample", ">&- 2>&- <&-")]
+
+
+@pytest.mark.parametrize(
+    ("command", "redirection"),
+    [
+        pytest.param(command, redirection, marks=() if (command, redirection) in FAST else SLOW)
+        for command in ("compare", "sample")
+        for redirection in REDIRECTIONS
+    ],
+)
 def test_outputs_that_are_closed_full_or_not_read(
     redirection: str, command: str, work: Path, checkout: Path, contents: Contents,
     environment: Callable[[Path], dict[str, str]], places: Callable[[Path], list[str]],
@@ -106,7 +126,7 @@ def test_outputs_that_are_closed_full_or_not_read(
     [
         "--help",
         "sweep",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in (*STAGES, *COMMANDS) if name != "sweep"),
+        *(pytest.param(name, marks=SLOW) for name in (*STAGES, *COMMANDS) if name != "sweep"),
     ],
 )
 def test_help_may_be_cut_off(command: str, checkout: Path, environment: Callable[[Path], dict[str, str]]) -> None:
@@ -134,7 +154,7 @@ def on_terminal(command: list[str], cwd: Path, env: dict[str, str], *, columns: 
     return process.wait(300), shown.decode(errors="replace")
 
 
-@pytest.mark.parametrize("terminal", ["xterm", "dumb", ""])
+@pytest.mark.parametrize("terminal", [pytest.param("xterm", marks=SLOW), pytest.param("dumb", marks=SLOW), ""])
 def test_a_terminal_of_twenty_columns(
     terminal: str, work: Path, checkout: Path, environment: Callable[[Path], dict[str, str]],
     places: Callable[[Path], list[str]],
@@ -156,8 +176,8 @@ def test_a_terminal_of_twenty_columns(
 DAY = 86_400
 
 
-@pytest.mark.parametrize("seconds", [-400 * DAY, 400 * DAY])
-@pytest.mark.parametrize("stage", ["prepare", "train", "sample", "compare"])
+@pytest.mark.parametrize("seconds", [-400 * DAY, pytest.param(400 * DAY, marks=SLOW)])
+@pytest.mark.parametrize("stage", ["train", *(pytest.param(stage, marks=SLOW) for stage in STAGES if stage != "train")])
 def test_a_clock_that_jumps_changes_no_result(
     seconds: int, stage: str, work: Path, faulty: Callable[..., Done], places: Callable[[Path], list[str]],
     contents: Contents,
@@ -179,7 +199,7 @@ def test_a_job_whose_clock_was_ahead_is_not_waited_for() -> None:
 # Disks
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ["train", *(pytest.param(stage, marks=SLOW) for stage in STAGES if stage != "train")])
 def test_a_read_only_disk_is_named_and_nothing_is_lost(
     stage: str, work: Path, faulty: Callable[..., Done], places: Callable[[Path], list[str]], contents: Contents
 ) -> None:

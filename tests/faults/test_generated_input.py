@@ -29,7 +29,7 @@ Refused = Callable[..., str | None]
 MANY = os.environ.get("LOOKALIKE_EXAMPLES")
 
 
-def examples(few: int) -> Any:
+def examples(few: int) -> settings:
     """Return settings by which the same examples are tried every time, or others and more of them, if asked for."""
     return settings(
         max_examples=int(MANY) if MANY else few,

@@ -204,8 +204,6 @@ JUNK = st.recursive(
         [
             ("sample", "vae/0/train/model.json"),
             ("evaluate", "features/extractor/extractor.json"),
-            ("evaluate", "prepared/domain.json"),
-            ("train", "prepared/domain.json"),
             ("train", "prepared/summary.json"),
             ("compare", "vae/0/evaluate/metrics.json"),
             ("compare", "real/metrics.json"),

@@ -89,8 +89,8 @@ def check_pipeline(
 ) -> None:  # fmt: skip
     """Run a pipeline undisturbed in one checkout and with kills in another, and compare the two."""
     found: dict[str, dict[str, Any]] = {}
-    for name in ("undisturbed", "killed"):
-        home = new_checkout(PIPELINE.format(models=f"[{', '.join(models)}]"))
+    homes = {name: new_checkout(PIPELINE.format(models=f"[{', '.join(models)}]")) for name in ("undisturbed", "killed")}
+    for name, home in homes.items():
         env = environment(home)
         uri = empty_store(home / ".trace" / "mlflow.db")
         moments = []

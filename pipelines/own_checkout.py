@@ -20,8 +20,10 @@ if inherited[0] != SOURCE:
 
 from lookalike.workspace.errors import UserError  # noqa: E402
 from lookalike.workspace.interrupts import end_at_once  # noqa: E402
+from lookalike.workspace.streams import open_closed_streams  # noqa: E402
 from lookalike.workspace.utf8 import use_utf8  # noqa: E402
 
+open_closed_streams()
 end_at_once()
 use_utf8()
 

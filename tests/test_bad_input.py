@@ -514,12 +514,14 @@ def test_a_record_without_what_it_should_say_is_named(work: Path, refused: Calla
 
 @pytest.mark.parametrize("name", ["thesis.txt", ".git/HEAD"])
 def test_a_folder_of_the_user_s_own_is_not_replaced_by_a_report(
-    name: str, scored: Path, tmp_path: Path, refused: Callable[..., str]
+    name: str, scored: Path, tmp_path: Path, call_stage: Callable[..., Any], places: Callable[[Path], list[str]]
 ) -> None:
     (tmp_path / "own" / name).parent.mkdir(parents=True)
     (tmp_path / "own" / name).write_text("mine")
-    assert name.partition("/")[0] in refused(scored, "compare", f"paths.results={tmp_path / 'own'}")
+    done = call_stage("compare", "tracking=none", *places(scored), f"paths.results={tmp_path / 'own'}")
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "own" / name).read_text() == "mine"
+    assert (tmp_path / "own" / "leaderboard.md").is_file()
 
 
 def test_an_output_folder_that_is_a_file_is_named(work: Path, refused: Callable[..., str]) -> None:

@@ -1,10 +1,8 @@
 """Tests of the command `lookalike sweep` on prepared heights with MLflow on SQLite: grids, searches, interruptions."""
 
-import contextlib
 import itertools
 import json
 import os
-import random
 import re
 import shlex
 import signal
@@ -15,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from lookalike.sweeps.places import read
@@ -218,35 +215,6 @@ def test_a_sweep_continues_after_a_kill_and_an_interruption(
     sweep(*overrides, env=env)
     assert {key: value for key, value in records(home).items() if key in before} == before
     check_whole(home, name, 4)
-
-
-@pytest.mark.slow
-def test_a_sweep_that_is_killed_at_ten_random_moments_has_every_trial_once(
-    home: Path, sweep: Callable[..., Done], own_store: Callable[[str], dict[str, str]]
-) -> None:
-    name, env, rng = "random", own_store("random"), random.Random(0)
-    overrides = ["model=vae,flow", "seed=5,6,7", "optimizer.lr=2e-3,3e-3", f"sweep.name={name}"]
-    command = ["python", "-m", "lookalike", "sweep", *COMMON, *overrides]
-    there, killed_with = records(home), []
-    for moment in range(10):
-        before, began = records(home), time.monotonic()
-        process = subprocess.Popen(command, cwd=home, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            # From its imports to some seconds into its trials.
-            process.wait(rng.uniform(1, 12))
-        below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        process.kill()
-        # A power cut also kills the recorder; the next one records the rest.
-        for other in below if moment % 2 else []:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                other.kill()
-        assert process.wait(60) == -signal.SIGKILL, f"it was done after {time.monotonic() - began:.0f} s"
-        now = records(home)
-        assert {key: value for key, value in now.items() if key in before} == before, "a trial was run twice"
-        killed_with.append(len(now) - len(there))
-    assert killed_with[0] < killed_with[-1] < 12
-    sweep(*overrides, env=env)
-    check_whole(home, name, 12)
 
 
 def test_joblib_s_workers_share_a_sweep(

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from lookalike.workspace.interrupts import end_at_once
+from lookalike.workspace.streams import open_closed_streams, written
 from lookalike.workspace.utf8 import use_utf8
 
 STAGES = ("prepare", "features", "train", "sample", "evaluate", "real", "compare")
@@ -54,10 +55,17 @@ def follow_checkout() -> None:
 
 
 def main() -> None:
-    """Run the command that the first argument names."""
+    """Run the command line."""
+    open_closed_streams()
     end_at_once()
     use_utf8()
     follow_checkout()
+    with written():
+        run_command()
+
+
+def run_command() -> None:
+    """Run the command that the first argument names."""
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in ("--help", "-h", "help"):
         print(usage())

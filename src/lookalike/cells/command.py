@@ -5,6 +5,7 @@ import re
 import sys
 import time
 import uuid
+from typing import NoReturn
 
 from filelock import Timeout
 from rich.console import Console
@@ -37,9 +38,16 @@ def main(arguments: list[str]) -> None:
         sys.exit(INTERRUPTED)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like those of every other command."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    found = argparse.ArgumentParser(
+    found = Parser(
         prog="lookalike cells",
         description="Run the stale stages of the pipeline, several cells at once, and record them with DVC. "
         "The same command goes on where it was interrupted.",

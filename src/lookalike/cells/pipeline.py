@@ -8,6 +8,8 @@ import dataclasses
 import logging
 import os
 import shlex
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 from lookalike.cells.records import Done, Job, StageOrder, content_digest, stat_digest
 from lookalike.workspace.configuration import ROOT
+from lookalike.workspace.errors import UserError
 
 DATA_STAGES = ("prepare", "features", "real")
 """Stages of a data set, which run before its cells."""
@@ -114,7 +117,18 @@ class Pipeline:
                 stage.save()
                 # Other jobs may be reading these very files, so they are not replaced by links to the cache.
                 stage.commit(relink=False)
-            stages[0].dvcfile.dump_stages(stages, update_pipeline=False)
+            self.write_lock(stages)
+
+    def write_lock(self, stages: list[Any]) -> None:
+        """Update `dvc.lock` as a whole or not at all. DVC itself empties the file before it writes seconds later."""
+        from dvc.dvcfile import Lockfile
+
+        lock, draft = Path("dvc.lock"), Path(self.repo.tmp_dir) / "dvc.lock"
+        draft.unlink(missing_ok=True)
+        if lock.exists():
+            shutil.copy(lock, draft)
+        Lockfile(self.repo, str(draft)).dump_stages(stages)
+        draft.replace(lock)
 
 
 @contextlib.contextmanager
@@ -142,7 +156,32 @@ def opened_repo() -> Iterator[Any]:
         with Config(str(ROOT / ".dvc")).edit("local") as settings:
             settings.setdefault("core", {})["no_scm"] = True
     with contextlib.chdir(ROOT), Repo(str(ROOT)) as repo:
+        repair_lock(repo)
         yield repo
+
+
+def repair_lock(repo: Any) -> None:
+    """Bring back the committed `dvc.lock` if `dvc repro` was killed while it wrote the file; its cache has the rest.
+
+    Raises:
+        UserError: the file is damaged by a merge.
+    """
+    from dvc.dvcfile import Lockfile
+    from dvc.exceptions import DvcException
+
+    lock = Path("dvc.lock")
+    try:
+        Lockfile(repo, str(lock.absolute())).load()
+    except DvcException:
+        if "<<<<<<<" in lock.read_text(encoding="utf-8", errors="replace"):
+            raise UserError(
+                "dvc.lock holds both sides of a merge: choose one with git checkout --ours dvc.lock"
+            ) from None
+        lock.replace(Path(repo.tmp_dir) / "dvc.lock.damaged")
+        committed = subprocess.run(["git", "show", "HEAD:./dvc.lock"], capture_output=True, check=False)
+        if committed.returncode == 0:
+            lock.write_bytes(committed.stdout)
+        print("dvc.lock was damaged: it is as in the last commit now, and DVC's cache has the rest", flush=True)
 
 
 @contextlib.contextmanager

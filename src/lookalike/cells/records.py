@@ -84,7 +84,7 @@ class State:
     @property
     def is_alive(self) -> bool:
         """Whether the job runs, as far as its state tells."""
-        return self.status == "running" and time.time() - self.updated < ALIVE_SECONDS
+        return self.status == "running" and abs(time.time() - self.updated) < ALIVE_SECONDS  # The clock may jump.
 
 
 class Folder:

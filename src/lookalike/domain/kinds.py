@@ -26,5 +26,5 @@ def load_domain(fields: dict[str, Any]) -> Domain:
     try:
         arguments["variables"] = tuple(variable_from_dict(variable) for variable in arguments["variables"])
         return kind(**arguments)
-    except TypeError as error:
+    except (TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{fields.get('name')}: prepared by another version of lookalike ({error})") from None

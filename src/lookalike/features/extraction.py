@@ -25,12 +25,12 @@ def load(record: dict[str, Any], domain: Domain, folder: Path) -> nn.Module:
         UserError: the weights are not those that the record names, or the record names no kind of extractor.
     """
     try:
-        kind = importlib.import_module(f"lookalike.features.{record['kind']}")
-    except ImportError:
+        load_kind = importlib.import_module(f"lookalike.features.{record.get('kind')}").load
+    except (ImportError, AttributeError):
         raise UserError(
-            f"damaged: {folder / 'extractor.json'} (kind {record['kind']!r}). Run the features stage again"
+            f"damaged: {folder / 'extractor.json'} (kind {record.get('kind')!r}). Run the features stage again"
         ) from None
-    network: nn.Module = kind.load(record, domain, folder)
+    network: nn.Module = load_kind(record, domain, folder)
     return network.eval()
 
 

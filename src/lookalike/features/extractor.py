@@ -82,6 +82,8 @@ class Extractor:
     def training(self) -> Training:
         """Return what the features stage stored about the training data."""
         rows, between = self._load("train_rows"), self._load("train_apart")
+        if rows.dtype.kind != "i" or not ((rows >= 0) & (rows < len(self.prepared.grid("train")))).all():
+            raise UserError(f"features damaged: {self.folder / 'train_rows.npy'} (no rows of the data). {self.remedy}")
         points = self.prepared.values("train", rows) if self.is_identity else self._load("train")
         return Training(rows, points, between, len(self.prepared.grid("train")))
 

@@ -9,6 +9,7 @@ import dataclasses
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal
@@ -34,7 +35,12 @@ SPLIT_NAMES: dict[str, Split] = {
     "train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test",
 }  # fmt: skip
 
+MAX_FILE_BYTES = 2**28
+"""Largest size of one picture's file; an archive can hold files that are a thousand times larger than itself."""
+
 GREY_MODES = ("1", "L", "LA", "La")
+
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, Pillow.DecompressionBombError)
 
 Bytes = NDArray[np.uint8]
 
@@ -205,8 +211,11 @@ def load(files: Files, open_file: Opener, name: str, style: Style) -> Bytes:
     """
     try:
         with open_file(name) as file:
-            return style.load(io.BytesIO(file.read()))
-    except (OSError, SyntaxError, ValueError, RuntimeError, zipfile.BadZipFile, Pillow.DecompressionBombError) as error:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise ValueError(f"it has more than {MAX_FILE_BYTES >> 20} MiB")
+        return style.load(io.BytesIO(content))
+    except (OSError, SyntaxError, ValueError, RuntimeError, *ARCHIVE_ERRORS) as error:
         raise UserError(f"raw data: {files.place / name} cannot be read as a picture ({error})") from None
 
 
@@ -215,7 +224,8 @@ def channels_of(files: Files) -> int:
     with files.opened() as open_file:
         for name in files.names:
             # `load` reports a file that is not a picture.
-            with contextlib.suppress(OSError, SyntaxError), open_file(name) as file, Pillow.open(file) as picture:
+            suppressed = contextlib.suppress(OSError, SyntaxError, ValueError, RuntimeError, *ARCHIVE_ERRORS)
+            with suppressed, open_file(name) as file, Pillow.open(file) as picture:
                 if picture.mode not in GREY_MODES:
                     return 3
     return 1

@@ -291,17 +291,17 @@ def read_arrays(path: Path, names: tuple[str, ...] = ()) -> dict[str, NDArray[An
 
 def read_curves(path: Path) -> dict[str, Curve]:
     """Return the curve `loss`, or every curve of a family with several objectives; none where nothing was trained."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    names = [name for name in (rows[0] if rows else ()) if name != "step"]
     try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        names = [name for name in (rows[0] if rows else ()) if name != "step"]
         return {
             name: np.array([(float(row["step"]), float(row[name])) for row in rows])
             for name in (["loss"] if "loss" in names else names)
         }
     except KeyError:
         raise damaged(path, "no column step") from None
-    except (TypeError, ValueError):  # A line was cut off, or holds a word.
+    except (TypeError, ValueError, csv.Error):  # A line was cut off, or holds a word or other bytes.
         raise damaged(path, "a line has something else than a number in every column") from None
 
 

@@ -41,7 +41,7 @@ class Trained:
         self.record = read_json(path, remedy=f"Run {command} again", keys=KEYS)
         self.fingerprint: str = self.record["fingerprint"]
         section = self.record["configuration"]["model"]
-        if section["_target_"].split(".")[-2] != family:
+        if str(section["_target_"]).split(".")[-2:-1] != [family]:
             raise UserError(
                 f"weights of another model: {folder} holds {section['_target_']}, not {family}. Run {command}"
             )

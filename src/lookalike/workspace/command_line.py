@@ -2,16 +2,15 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable
 
 from lookalike.workspace.addresses import hide, read_address
 from lookalike.workspace.configuration import ROOT, Config, choices, compose, compose_unchecked, groups
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.interrupts import INTERRUPTED
+from lookalike.workspace.streams import written
 
 
 def usage(stage: Callable[[Config], None]) -> str:
@@ -25,16 +24,8 @@ def usage(stage: Callable[[Config], None]) -> str:
 
 
 def show(text: str) -> None:
-    """Print to standard output, with paths in the checkout relative to it.
-
-    Exits with 141, the status that a shell reports, if the reader has closed the pipe.
-    """
-    try:
-        print(text.replace(f"{ROOT}{os.sep}", ""), flush=True)
-    except BrokenPipeError:
-        # Send what is still buffered nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+    """Print to standard output, with paths in the checkout relative to it."""
+    print(text.replace(f"{ROOT}{os.sep}", ""), flush=True)
 
 
 def note_unknown_to_git(config: Config) -> None:
@@ -55,8 +46,13 @@ def note_unknown_to_git(config: Config) -> None:
 
 def run(stage: Callable[[Config], None]) -> None:
     """Run a stage with the overrides on the command line; exit with 0, 1 (an error) or 130 (interrupted)."""
+    with written():
+        run_with(stage, sys.argv[1:])
+
+
+def run_with(stage: Callable[[Config], None], overrides: list[str]) -> None:
+    """Run a stage with overrides; exit with an error message or if it is interrupted."""
     try:
-        overrides = sys.argv[1:]
         if {"--help", "-h"} & set(overrides):
             show(usage(stage))
             return
@@ -76,8 +72,9 @@ def run(stage: Callable[[Config], None]) -> None:
     except UserError as error:
         sys.exit(f"error: {hide(str(error))}")
     except OSError as error:
-        traceback.print_exc() if error.filename is None else None
-        sys.exit(f"error: {error}" if error.filename is None else f"error: {error.strerror}: {error.filename}")
+        if error.filename is None:
+            raise  # perhaps of standard output
+        sys.exit(f"error: {error.strerror}: {error.filename}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

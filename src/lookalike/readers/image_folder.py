@@ -21,7 +21,7 @@ from PIL import ImageColor, ImageOps
 
 from lookalike.domain.image import Image, pixel
 from lookalike.domain.prepared import SPLITS, Split
-from lookalike.readers.contract import Chunk, Rows, Source, in_chunks
+from lookalike.readers.contract import CHUNK_BYTES, Chunk, Rows, Source, in_chunks
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.litter import LITTER
 from lookalike.workspace.ranges import Fraction, NonNegativeInt, PositiveInt
@@ -211,10 +211,12 @@ def load(files: Files, open_file: Opener, name: str, style: Style) -> Bytes:
     """
     try:
         with open_file(name) as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise ValueError(f"it has more than {MAX_FILE_BYTES >> 20} MiB")
-        return style.load(io.BytesIO(content))
+            content = io.BytesIO()
+            while block := file.read(CHUNK_BYTES):
+                content.write(block)
+                if content.tell() > MAX_FILE_BYTES:
+                    raise ValueError(f"it has more than {MAX_FILE_BYTES >> 20} MiB")
+        return style.load(content)
     except (OSError, SyntaxError, ValueError, RuntimeError, *ARCHIVE_ERRORS) as error:
         raise UserError(f"raw data: {files.place / name} cannot be read as a picture ({error})") from None
 

@@ -21,7 +21,7 @@ def load_domain(fields: dict[str, Any]) -> Domain:
         key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
     }
     kind = KINDS.get(str(arguments.pop("kind", None)))
-    if kind is None or "variables" not in arguments:
+    if kind is None or not arguments.get("variables"):
         raise UserError(f"{fields.get('name')}: prepared by another version of lookalike; prepare it again")
     try:
         arguments["variables"] = tuple(variable_from_dict(variable) for variable in arguments["variables"])

@@ -32,9 +32,9 @@ class Family(nn.Module, ABC):
     likelihood_kind: ClassVar[LikelihoodKind | None] = None
     """Kind of the number that `log_likelihood` returns; None for a family without a likelihood."""
     is_floor: ClassVar[bool] = False
-    """Whether the family is only there to be beaten: it takes no part in contests."""
+    """True for a floor: a family that others must beat, and that takes no part in contests."""
     is_fitted: ClassVar[bool] = False
-    """Whether `fit` replaces training by gradient descent."""
+    """True if `fit` replaces training by gradient descent."""
 
     def __init__(self, *, domain: Domain, conditional: bool = False) -> None:
         super().__init__()

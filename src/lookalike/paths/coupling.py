@@ -1,4 +1,4 @@
-"""Which noise belongs to which observation of a batch."""
+"""Couplings: the assignment of noise to the observations of a batch."""
 
 import torch
 from scipy.optimize import linear_sum_assignment

@@ -1,4 +1,4 @@
-"""What a stage costs: seconds and memory."""
+"""The cost of a stage: seconds and memory."""
 
 import resource
 import sys

@@ -1,4 +1,4 @@
-"""Where this process computes: its device, and its place among the processes of its stage."""
+"""The device of this process, and its place among the processes of its stage."""
 
 from typing import TYPE_CHECKING, NamedTuple
 

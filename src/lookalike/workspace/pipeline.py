@@ -1,4 +1,4 @@
-"""What `dvc repro` runs: the data sets, families and seeds of `conf/pipeline.yaml`."""
+"""The data sets, families and seeds that `dvc repro` runs, from `conf/pipeline.yaml`."""
 
 import dataclasses
 import os

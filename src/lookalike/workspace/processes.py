@@ -37,10 +37,10 @@ Work = Callable[[Config], None]
 Context = Callable[[], AbstractContextManager[Any]]
 
 PATIENCE = datetime.timedelta(days=1)
-"""How long processes wait for each other: while rank 0 trains an extractor, the others have nothing to do."""
+"""Time that processes wait for each other: while rank 0 trains an extractor, the others have nothing to do."""
 
 GRACE_SECONDS = 2.0
-"""How long a process that failed waits before it says so: its failure may be the consequence of another one's."""
+"""Time after which a process reports its failure, which may be the consequence of another process's failure."""
 
 
 def spread(work: Work, config: Config, *, alone: bool = False, context: Context = contextlib.nullcontext) -> None:

@@ -384,3 +384,12 @@ def test_damaged_prepared_data_are_named(raw: InMemory, tmp_path: Path, name: st
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 if damage == "truncated" else 0])
     with pytest.raises(UserError, match=r"(prepared data|damaged: ).*lookalike prepare"):
         read_all(tmp_path)
+
+
+def test_git_ignores_the_bundled_data_sets_by_name() -> None:
+    # `dvc checkout` deletes a user's own folder that git ignores by a pattern.
+    ignored = [
+        line for line in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines() if line.startswith("/data/")
+    ]
+    outs = yaml.safe_load((ROOT / "data.dvc").read_text(encoding="utf-8"))["outs"]
+    assert ignored == [f"/{out['path']}/" for out in outs]

@@ -29,7 +29,7 @@ def test_a_cell_is_trained_and_scored_and_mistakes_are_refused_without_assertion
     ):
         done = run_optimized(tmp_path, *command)
         assert done.returncode == 0, done.stderr
-    for mistake in ("data.batch_size=100000", "model.components=0", "likelihood=null"):
+    for mistake in ("data.batch_size=100000", "model.components=0", "likelihood=null", "optimizer={lrr: 1}"):
         done = run_optimized(tmp_path, "train", "model=vae", mistake)
         assert done.returncode == 1
         assert done.stderr.startswith("error: ")

@@ -87,7 +87,8 @@ OPENAT(openat64)
 
 int mkdir(const char *path, mode_t mode) {
     REAL(int, "mkdir", const char *, mode_t);
-    return is_full(path) ? -1 : real(path, mode);
+    /* A folder that exists takes no space. */
+    return access(path, F_OK) && is_full(path) ? -1 : real(path, mode);
 }
 
 /* A full disk lets one delete and rename. */

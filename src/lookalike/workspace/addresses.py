@@ -58,7 +58,10 @@ def read_url(uri: str) -> tuple[str, list[str]]:
     if "@" in f"{parts.path}{parts.query}{parts.fragment}" or parts.port == 0:
         raise ValueError("a part of the password was taken for another part")
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
-    return urlunsplit(bare), [parts.password or "", *(value for _, value in parse_qsl(parts.query))]
+    return urlunsplit(bare), [
+        parts.password or "",
+        *(value for _, value in parse_qsl(parts.query) if not value.isdigit()),
+    ]
 
 
 def spellings(secrets: list[str]) -> frozenset[str]:

@@ -38,7 +38,7 @@ def note_unknown_to_git(config: Config) -> None:
     files = [f"conf/data/{data}.yaml", f"conf/model/{family}.yaml", f"src/lookalike/families/{family}.py"]
     with contextlib.suppress(OSError):
         command = ["git", "ls-files", "--others", "--exclude-standard", "--", *files]
-        if new := subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.split():
+        if new := subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False).stdout.split():
             print(
                 f"{', '.join(new)}: unknown to git; before `dvc exp run`: git add -N {' '.join(new)}", file=sys.stderr
             )
@@ -66,9 +66,9 @@ def run_with(stage: Callable[[Config], None], overrides: list[str]) -> None:
         config = compose(overrides)
         if config.label is not None and stage.__name__ != "sample":
             raise UserError(f"label={config.label}: only `lookalike sample` draws one class")
+        stage(config)
         if stage.__name__ == "train":
             note_unknown_to_git(config)
-        stage(config)
     except UserError as error:
         sys.exit(f"error: {hide(str(error))}")
     except OSError as error:

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 import lookalike
 from lookalike.workspace.arguments import MODEL_SECTIONS, Section, Strict, explain_validation
 from lookalike.workspace.errors import UserError, near
+from lookalike.workspace.grammar import keep_asserts
 from lookalike.workspace.litter import is_litter
 from lookalike.workspace.ranges import (
     AtLeastTwo,
@@ -38,6 +39,9 @@ ROOT = Path(lookalike.__file__).resolve().parents[2]
 """The checkout that this package lies in."""
 
 CONF = ROOT / "conf"
+
+if not __debug__:
+    keep_asserts()
 
 
 def absolute(path: str) -> Path:

@@ -44,8 +44,10 @@ def check_replaceable(folder: Path) -> None:
 def merge(draft: Path, folder: Path, old: Iterable[Path]) -> None:
     """Move the files of a draft into a folder, and delete old files that none of them replaces."""
     new = [folder / path.relative_to(draft) for path in files_below(draft)]
+    # A disk that is full refuses a new folder, but no renaming.
+    for parent in {path.parent for path in new}:
+        parent.mkdir(parents=True, exist_ok=True)
     for path in new:
-        path.parent.mkdir(parents=True, exist_ok=True)
         (draft / path.relative_to(folder)).replace(path)
     for path in set(old) - set(new):
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)

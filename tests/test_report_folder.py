@@ -79,6 +79,14 @@ def test_a_seed_that_is_incomplete_is_left_out_and_the_others_are_compared(copy:
     assert list(left_out) == ["heights/vae/0"]
 
 
+def test_a_cell_of_which_a_stage_was_run_for_another_model_is_left_out(copy: Path) -> None:
+    cost = copy / "heights" / "vae" / "0" / "sample" / "cost.json"
+    cost.write_text(json.dumps(json.loads(cost.read_text()) | {"fingerprint": "0123456789abcdef"}))
+    tables, left_out = read_tables(copy, LISTED)
+    assert "vae" not in [row.model for table in tables if table.name == "heights" for row in table.families]
+    assert "run `lookalike sample data=heights model=vae` again" in left_out["heights/vae/0"]
+
+
 def test_where_nothing_is_complete_the_first_thing_that_is_missing_is_named(copy: Path) -> None:
     shutil.rmtree(copy / "heights" / "features")
     with pytest.raises(UserError, match=r"nothing to compare.*; .*lookalike features data=heights`"):

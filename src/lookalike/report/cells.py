@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import functools
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,17 @@ from numpy.typing import NDArray
 from lookalike.domain.prepared import Prepared
 from lookalike.metrics.catalogue import LIKELIHOOD
 from lookalike.report.contest import Entrant, difference
-from lookalike.report.lacks import CELL_FILES, DATA_FILES, STAGES, choice_of, first_lack, lack_of
-from lookalike.workspace import files
+from lookalike.report.lacks import (
+    CELL_FILES,
+    DATA_FILES,
+    REMEDY,
+    STAGES,
+    choice_of,
+    first_lack,
+    lack_of,
+    mismatch_of,
+    read_json,
+)
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.pipeline import Listed
 
@@ -27,10 +35,6 @@ REAL = "real"
 
 VERSIONS, MISSING = "versions", "missing"
 """The keys of a `metrics.json` that are no metrics."""
-
-REMEDY = "Delete it and run its stage again"
-
-read_json = functools.partial(files.read_json, remedy=REMEDY)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,12 +184,8 @@ def read_family(folder: Path, *, seeds: list[int]) -> Row:
     cell = folder / str(seeds[0])
     record, scores, versions = read_scored(cell)
     costs = {stage: read_json(cell / stage / "cost.json") for stage in STAGES}
-    for stage, cost in costs.items():
-        if cost.get("fingerprint", record.get("fingerprint")) != record.get("fingerprint"):
-            raise UserError(
-                f"{cell / stage} belongs to another model than {cell / 'train'}: run `lookalike {stage} "
-                f"{choice_of(cell)}` again"
-            )
+    if mismatch := mismatch_of(cell):
+        raise UserError(mismatch)
     others = {seed: read_other_seed(folder / str(seed), record, scores) for seed in seeds[1:]}
     curves = {split: read_curves(cell / "train" / f"loss_{split}.csv") for split in ("train", "validation")}
     split = scores.get(LIKELIHOOD, {}).get("split", "test")

@@ -1,6 +1,13 @@
 """What a cell or a data set lacks for its place in the report."""
 
+import functools
 from pathlib import Path
+
+from lookalike.workspace import files
+
+REMEDY = "Delete it and run its stage again"
+
+read_json = functools.partial(files.read_json, remedy=REMEDY)
 
 STAGES = {
     "train": ("model.json", "loss_train.csv", "loss_validation.csv", "cost.json"),
@@ -28,7 +35,19 @@ IN_GIT = "metrics.json"
 def lack_of(cell: Path) -> str | None:
     """Return what a cell lacks, an empty text if it has not begun, None if it is complete."""
     is_begun = any((cell / name).is_file() for _, name in CELL_FILES if Path(name).name != IN_GIT)
-    return first_lack(cell, CELL_FILES, choice=choice_of(cell)) if is_begun else ""
+    return first_lack(cell, CELL_FILES, choice=choice_of(cell)) or mismatch_of(cell) if is_begun else ""
+
+
+def mismatch_of(cell: Path) -> str | None:
+    """Return which stage of a cell with all files was run for another model than the trained one; None without any."""
+    own = read_json(cell / "train" / "model.json").get("fingerprint")
+    for stage in STAGES:
+        if read_json(cell / stage / "cost.json").get("fingerprint", own) != own:
+            return (
+                f"{cell / stage} belongs to another model than {cell / 'train'}: run `lookalike {stage} "
+                f"{choice_of(cell)}` again"
+            )
+    return None
 
 
 def first_lack(folder: Path, needed: list[tuple[str, str]], *, choice: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What desktops and editors leave in folders is no choice, no source and no part of a digest."""
+"""Tests that files of desktops and editors are no choice, no source and no part of a digest."""
 
 from pathlib import Path
 

@@ -21,7 +21,7 @@ def flock(descriptor, operation):
     raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 fcntl.flock = flock
 """
-"""What Python sees of a file system without `flock`, at the start of every process."""
+"""Code that every process runs first: locking fails as on a file system without `flock`."""
 
 HOLDER = """
 import sys

@@ -90,7 +90,7 @@ KEYS = [
 NO_VALUE = st.sampled_from(
     ["abc", "-1", "-0.5", "nan", "inf", "-inf", "[]", "[1,2]", "{a:1}", "''", "true", "1e999", "0x10", "'1'", "1_0"]
 )
-"""What no setting accepts, or few."""
+"""Values that few settings accept, or none."""
 
 
 @examples(25)

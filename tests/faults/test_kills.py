@@ -33,7 +33,7 @@ CELLS = "python -m lookalike cells --jobs 2 && dvc repro --quiet"
 """The whole pipeline with two cells side by side, and what compares them."""
 
 VICTIMS = ("all", "command", "any")
-"""What is killed: all processes as in a power cut, the command alone, or any one of the processes."""
+"""The processes to kill: all of them as in a power cut, the command alone, or any one of them."""
 
 
 def kill(process: subprocess.Popen[bytes], victims: str, rng: random.Random) -> None:

@@ -103,7 +103,7 @@ def without_digests(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def wanted() -> dict[str, Any]:
-    """What an undisturbed run holds, and the number of its requests; the first test fills it."""
+    """The record of an undisturbed run, and the number of its requests; the first test fills it."""
     return {}
 
 

@@ -142,7 +142,7 @@ def opened(data: str | None) -> Iterator[Pipeline]:
 def opened_repo() -> Iterator[Any]:
     """Open the checkout as DVC's repository; DVC itself stays silent.
 
-    DVC must be told, in its untracked local settings, if there is no git, as in an unpacked archive or a container.
+    Where there is no git, as in an unpacked archive or a container, the untracked settings of DVC must say so.
     """
     from dvc.config import Config
     from dvc.repo import Repo

@@ -1,4 +1,4 @@
-"""What a cell or a data set lacks for its place in the report."""
+"""Files and stages that a cell or a data set lacks for its place in the report."""
 
 import functools
 from pathlib import Path

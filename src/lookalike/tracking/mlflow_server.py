@@ -15,7 +15,6 @@ from urllib.parse import unquote, urlsplit
 from lookalike.tracking.content import ROOT, Record, commit_of
 from lookalike.tracking.mlflow_run import MlflowRun
 from lookalike.workspace.addresses import read_address
-from lookalike.workspace.errors import UserError
 from lookalike.workspace.locks import file_lock
 
 LOCK_SECONDS = 300
@@ -78,7 +77,7 @@ class MlflowRuns:
     def __init__(self, *, uri: str, experiment: str) -> None:
         self.uri = resolved(uri)
         if not read_address(self.uri).is_clear:
-            raise UserError("its user name or password has a special character: write %2F for /, %40 for @")
+            raise ValueError("its user name or password has a special character: write %2F for /, %40 for @")
         load_client(self.uri)  # This takes long, so it happens before others wait for the lock.
         import mlflow
 
@@ -86,6 +85,7 @@ class MlflowRuns:
         uri = f"{self.uri}?timeout={LOCK_SECONDS}" if is_sqlite(self.uri) and "?" not in self.uri else self.uri
         # Functions of MLflow that take no URI would otherwise create a database in the working folder.
         mlflow.set_tracking_uri(uri)
+        os.environ["MLFLOW_TRACKING_URI"] = self.uri  # MLflow has put the one with the timeout there.
         with self.lock():
             self.client = mlflow.MlflowClient(uri)
             if is_sqlite(self.uri):
@@ -159,8 +159,8 @@ def resolved(uri: str) -> str:
 
 
 def place_of(uri: str) -> str:
-    """Return the URI that counts for messages: without a password and without SQLite's timeout."""
-    return read_address(resolved(uri)).shown.removesuffix(f"?timeout={LOCK_SECONDS}")
+    """Return the URI that counts for messages, without a password."""
+    return read_address(resolved(uri)).shown
 
 
 def is_sqlite(uri: str) -> bool:

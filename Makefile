@@ -22,7 +22,7 @@ BROKEN := $(or $(ELSEWHERE),$(shell test -e $(VENV)/.unfinished && echo yes; \
 	test -d $(VENV) && ! test -x $(BIN)/python && echo yes))
 
 .DEFAULT_GOAL := help
-.PHONY: help env again data repro heights ui report test lint types format benchmark audit docs clean
+.PHONY: help env again data first repro heights ui report test lint types format benchmark audit docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,13 +44,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(if $(BROKEN),again)
 data: env ## Bring the raw data out of the bundled remote
 	@$(BIN)/lookalike data
 
+first: data ## A first look in three minutes: five families on MNIST, or on DATA=photos
+	@$(BIN)/lookalike first $(DATA) $(if $(JOBS),--jobs $(JOBS))
+
 # Everything else is up to date after `lookalike cells`, and DVC would rewrite data.dvc if there are files of yours in data/.
 repro: data ## Run the whole pipeline (of DATA=emoji alone, JOBS=2 cells at once), show the leaderboard
 	@$(BIN)/lookalike cells $(DATA) $(if $(JOBS),--jobs $(JOBS))
 	@$(BIN)/dvc repro --quiet --single-item compare >/dev/null
 	@$(BIN)/lookalike report
 
-heights: data ## A first look in a few minutes: the heights cells alone
+heights: data ## Every family on the smallest data set, in a few minutes
 	@$(BIN)/lookalike cells heights $(if $(JOBS),--jobs $(JOBS))
 	@$(BIN)/lookalike compare data=heights paths.results=.lookalike/heights
 

@@ -38,6 +38,7 @@ trainer: cpu
 """
 JOBS = {"heights", "heights-mixture-0", "heights-vae-0", "heights-copycat-0"}
 CELLS = JOBS - {"heights"}
+PIPELINES_OWN = ("artifacts", "results", "dvc.lock")
 HINTS = ("git add", "dvc push", "Waiting to acquire", "Updating lock file", "Running stage")
 
 Run = Callable[..., Any]
@@ -380,3 +381,39 @@ def test_cost_counts_from_the_start_of_the_stage(tmp_path: Path) -> None:
     with counted_from_now():
         Cost().save(tmp_path)
     assert json.loads((tmp_path / "cost.json").read_text())["process_seconds"] < 1
+
+
+def test_a_first_look_has_a_report_of_its_own(home: Path, run: Run) -> None:
+    """It scores on validation data, leaves the pipeline's own folders alone, and does nothing when nothing changed."""
+    (home / "conf" / "first.yaml").write_text("data: [mnist]\nmodels: [mixture]\nfloors: [copycat]\n")
+    budget = home / "conf" / "budget"
+    (budget / "first.yaml").write_text((budget / "smoke.yaml").read_text())
+    before = [tree(home / name) for name in PIPELINES_OWN]
+    command = [sys.executable, "-m", "lookalike", "first"]
+    done = run(home, *command, "heights", fresh=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    look = home / ".lookalike" / "first" / "heights"
+    assert f"open it in a browser: {(look / 'report' / 'report.html').as_uri()}" in done.stdout
+    board = json.loads((look / "report" / "leaderboard.json").read_text())["heights"]
+    assert board.keys() == {"real", "mixture", "copycat"}
+    assert board["mixture"]["bits_per_dim"]["split"] == "validation"
+    assert board["mixture"]["wasserstein_1"]["reference"] == "validation"
+    assert [tree(home / name) for name in PIPELINES_OWN] == before
+    scores = look / "artifacts" / "heights" / "mixture" / "0" / "evaluate" / "metrics.json"
+    written = scores.stat().st_mtime_ns
+    done = run(home, *command, "heights", fresh=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all cells are up to date" in done.stdout
+    assert scores.stat().st_mtime_ns == written
+
+
+def test_a_first_look_at_nothing_is_refused(home: Path, run: Run) -> None:
+    """An unknown data set is named, with those that exist."""
+    done = run(home, sys.executable, "-m", "lookalike", "first", "nothing", fresh=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: unknown data set 'nothing': choose one of ")
+
+
+def tree(place: Path) -> dict[str, int]:
+    """When a file, or every file below a folder, was changed."""
+    return {str(path): path.stat().st_mtime_ns for path in (place, *place.rglob("*")) if path.is_file()}

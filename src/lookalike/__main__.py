@@ -15,6 +15,7 @@ STAGES = ("prepare", "features", "train", "sample", "evaluate", "real", "compare
 
 COMMANDS = {
     "data": "bring the bundled raw data that are missing; all other files stay as they are",
+    "first": "take a first look at a data set in minutes: a few families, a small budget, a report",
     "cells": "run everything in the pipeline that is stale, several cells at once",
     "sweep": "train and score many configurations on validation data",
     "promote": "write the winner of a sweep into conf/",
@@ -73,10 +74,10 @@ def run_command() -> None:
     if command not in (*STAGES, *COMMANDS):
         sys.exit(f"error: unknown command '{command}': choose one of {', '.join((*STAGES, *COMMANDS))}")
     sys.argv[1:2] = []
-    if command == "cells":
-        from lookalike.cells.command import main as cells
-
-        cells(sys.argv[1:])
+    if command in ("cells", "first"):
+        importlib.import_module("lookalike.cells.command" if command == "cells" else "lookalike.cells.first").main(
+            sys.argv[1:]
+        )
         return
     if command in ("sweep", "promote"):
         importlib.import_module("lookalike.sweeps.command" if command == "sweep" else "lookalike.sweeps.promote").main()

@@ -1,16 +1,19 @@
 """`lookalike cells`: run the stale stages of all data sets and cells, several cells at once, and record them."""
 
 import argparse
+import contextlib
 import re
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from typing import NoReturn
 
 from filelock import Timeout
 from rich.console import Console
 
 from lookalike.cells.launch import LAUNCHERS, Launcher, workers_here
+from lookalike.cells.look import Look
 from lookalike.cells.pipeline import CELL_STAGES, Pipeline, opened
 from lookalike.cells.records import Folder, Job, content_digest
 from lookalike.cells.watch import PLAIN, Watch, record
@@ -27,10 +30,15 @@ PIPELINE = CONF / "pipeline.yaml"
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command line; exit with 0, 1 (an error, or a job that failed) or 130 (interrupted)."""
+    """Run the command line of `lookalike cells`."""
+    finish(lambda: run(parser().parse_args(arguments)))
+
+
+def finish(run: Callable[[], int]) -> NoReturn:
+    """Run a command and exit: with 0, 1 (an error, or a job that failed) or 130 (interrupted)."""
     raise_from_now_on()
     try:
-        sys.exit(run(parser().parse_args(arguments)))
+        sys.exit(run())
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -79,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     try:
         with file_lock(folder.lock, timeout=0):
-            return Rounds(folder=folder, launcher=launcher, data=data, console=console).run()
+            return Rounds(folder=folder, launcher=launcher, pipeline=lambda: opened(data), console=console).run()
     except Timeout:
         raise UserError(
             f"another `lookalike cells`{holder_of(folder.lock)} is at work in this checkout; wait until it has ended"
@@ -119,8 +127,15 @@ class Rounds:
     A round runs every job that waits for no other: first the data sets, and the cells of those that are up to date.
     """
 
-    def __init__(self, *, folder: Folder, launcher: Launcher, data: str | None, console: Console) -> None:
-        self.folder, self.launcher, self.data, self.console = folder, launcher, data, console
+    def __init__(
+        self,
+        *,
+        folder: Folder,
+        launcher: Launcher,
+        pipeline: Callable[[], contextlib.AbstractContextManager[Pipeline | Look]],
+        console: Console,
+    ) -> None:
+        self.folder, self.launcher, self.opened, self.console = folder, launcher, pipeline, console
         self.failed: dict[str, str] = {}
         self.attempts: dict[str, int] = {}
         self.finished = 0
@@ -132,7 +147,7 @@ class Rounds:
         self.adopt()
         blocked: list[str] = []
         while True:
-            with opened(self.data) as pipeline:
+            with self.opened() as pipeline:
                 plan = pipeline.plan()
                 for name in plan.restored:
                     self.console.print(f"{name}: restored from DVC's cache", **PLAIN)
@@ -150,13 +165,13 @@ class Rounds:
             time.sleep(1)
         left = [state for state in self.folder.states() if state.done]
         if left:
-            with opened(self.data) as pipeline:
+            with self.opened() as pipeline:
                 for state in left:
                     if record(pipeline, self.folder, state):
                         stages = ", ".join(done.name for done in state.done)
                         self.console.print(f"{stages}: finished by an earlier command, recorded now", **PLAIN)
 
-    def round(self, pipeline: Pipeline, jobs: list[Job], *, later: int) -> None:
+    def round(self, pipeline: Pipeline | Look, jobs: list[Job], *, later: int) -> None:
         """Run jobs with the launcher; afterwards every job is recorded, failed, or to be run again."""
         sources = {stage.name: content_digest(stage.sources) for job in jobs for stage in job.stages}
         self.folder.begin(uuid.uuid4().hex, jobs, sources)

@@ -1,6 +1,7 @@
 """Record what jobs have made while they run, and show how far they are."""
 
 import dataclasses
+import re
 import statistics
 import threading
 import time
@@ -10,11 +11,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from lookalike.cells.look import Look
 from lookalike.cells.pipeline import Pipeline
 from lookalike.cells.records import Folder, Job, State
-from lookalike.workspace.configuration import ROOT
 
 POLL_SECONDS = 1.0
+
+PLACE = re.compile(r", (?:all scores |picture )?in \S+$")
+"""The end of a stage's line that says where it wrote, which is the same for every job."""
 
 LINE_SECONDS = 30.0
 """Between two reports where there is no terminal."""
@@ -38,7 +42,7 @@ class Watch:
         error: what ended the thread.
     """
 
-    pipeline: Pipeline
+    pipeline: Pipeline | Look
     folder: Folder
     jobs: dict[str, Job]
     before: int
@@ -91,7 +95,7 @@ class Watch:
         elif state.status == "interrupted":
             line = f"interrupted in {state.stage}"
         else:
-            said = state.done[-1].said.replace(f"{ROOT}/", "") if state.done else ""
+            said = PLACE.sub("", state.done[-1].said) if state.done else ""
             line = said.partition(": ")[2] or said
             line = f"{line}, {duration(self.ended[state.name])}"
         self.console.print(f"{state.name}: {line} [{self.done} of {self.done + self.left}]", **PLAIN)
@@ -145,7 +149,7 @@ PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 """How lines are printed that hold names and paths."""
 
 
-def record(pipeline: Pipeline, folder: Folder, state: State) -> bool:
+def record(pipeline: Pipeline | Look, folder: Folder, state: State) -> bool:
     """Record the finished stages of a job; return False if a dependency of one has changed since the job began."""
     for done in state.done:
         if done.name in pipeline.stages and not pipeline.record(done):

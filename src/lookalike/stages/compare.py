@@ -11,15 +11,20 @@ from lookalike.report.results import show as show_results
 from lookalike.tracking import views
 from lookalike.workspace.configuration import CONF, Config
 from lookalike.workspace.outputs import writing
-from lookalike.workspace.pipeline import read_listed
+from lookalike.workspace.pipeline import Listed, read_listed
 
 
 def compare(config: Config) -> None:
     """Write the leaderboard, figures, model cards and report page over all cells."""
-    results = config.path("results")
     listed = read_listed(CONF / "pipeline.yaml")
     if any(item.startswith("data=") for item in sys.argv[1:]):
         listed = listed.of(config.data.name, config.path("artifacts"))
+    compare_cells(config, listed)
+
+
+def compare_cells(config: Config, listed: Listed) -> None:
+    """Write the leaderboard, figures, model cards and report page over listed cells."""
+    results = config.path("results")
     tables, left_out = read_tables(config.path("artifacts"), listed)
     with writing(results, own=own_files) as folder:
         save(tables, folder)

@@ -1,7 +1,12 @@
-"""The recorder of a stage: `python -m lookalike.tracking`, started by `views`, which sends it lines of JSON."""
+"""The recorder of stages: `python -m lookalike.tracking`, started by `views`, which sends it lines of JSON.
+
+It records one stage after the other, because a process that runs several needs the imports of MLflow only once. It
+answers with one line when a stage is recorded, and ends when its standard input ends.
+"""
 
 import contextlib
 import json
+import os
 import queue
 import signal
 import sys
@@ -9,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -120,12 +125,25 @@ def read_lines(inbox: Inbox) -> None:
     inbox.put(None)
 
 
+def received(inbox: Inbox, *, timeout: float | None = None) -> Message | None:
+    """Return the next message; None, as often as it is asked for, when there are no more.
+
+    Raises:
+        queue.Empty: no message came in time.
+    """
+    message = inbox.get(timeout=timeout)
+    if message is None:
+        inbox.put(None)
+    return message
+
+
 def record_run(first: Message, inbox: Inbox, tracking: dict[str, Any]) -> None:
     """Record a stage; a stage that ends without its last message was killed."""
     recording, state = Recording(first, tracking), "KILLED"
+    message: Message | None = first
     while any(guarded.run for guarded in recording.runs):
         try:
-            message = inbox.get(timeout=FLUSH_SECONDS)
+            message = received(inbox, timeout=FLUSH_SECONDS)
         except queue.Empty:
             recording.flush()
             continue
@@ -136,6 +154,8 @@ def record_run(first: Message, inbox: Inbox, tracking: dict[str, Any]) -> None:
             break
         recording.take(message)
     recording.close(state)
+    while message and message["kind"] != "close":  # every view has failed
+        message = received(inbox)
 
 
 def record_report(first: Message, tracking: dict[str, Any]) -> None:
@@ -148,18 +168,20 @@ def record_report(first: Message, tracking: dict[str, Any]) -> None:
             complain(tracker, error)
 
 
-def serve(inbox: Inbox) -> None:
-    """Import what the views need, and then record a run or a report, if one is opened."""
-    if (expected := inbox.get()) is None:
-        return
-    tracking = expected["tracking"]
-    load(tracking)
-    if (first := inbox.get()) is None:
-        return
-    if "report" in first:
-        record_report(first, tracking)
-    else:
-        record_run(first, inbox, tracking)
+def serve(inbox: Inbox, answers: BinaryIO) -> None:
+    """Import what the views need and record a run or a report, as often as one is opened."""
+    while (expected := received(inbox)) is not None:
+        tracking = expected["tracking"]
+        load(tracking)
+        if (first := received(inbox)) is None:
+            return
+        if "report" in first:
+            record_report(first, tracking)
+            received(inbox)  # the message that closes it
+        else:
+            record_run(first, inbox, tracking)
+        with contextlib.suppress(BrokenPipeError):
+            answers.write(b"recorded\n")
 
 
 def main() -> None:
@@ -168,10 +190,14 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     quiet()
     inbox: Inbox = queue.SimpleQueue()
+    # What a library prints must not pass for an answer.
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 1)
     reader = threading.Thread(target=read_lines, args=[inbox], daemon=True)
     reader.start()
     try:
-        serve(inbox)
+        serve(inbox, answers)
     finally:
         # Python must not exit while a thread reads standard input; if no view is left, that is until the stage ends.
         reader.join()

@@ -2,20 +2,23 @@
 
 MLflow takes seconds to import and a server may be slow or gone, so a stage does none of it. A stage writes lines of
 JSON to its recorder's pipe and waits for the recorder once, at the end. A stage that announces early that it will need
-a recorder (`expect`) lets another core import MLflow while it imports torch itself.
+a recorder (`expect`) lets another core import MLflow while it imports torch itself. The next stage in the same process
+takes over its recorder.
 """
 
+import atexit
 import functools
 import io
 import json
 import os
 import queue
+import select
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ WAIT_INTERRUPTED_SECONDS = 10.0
 """How long an interrupted stage waits for its recorder."""
 
 
-def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
+def start(module: str, *arguments: str, stdout: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     """Start a recorder, which ends when its standard input ends.
 
     It has a session of its own: Ctrl-C ends the stage or the sweep, which then says how it ended.
@@ -38,7 +41,7 @@ def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-P", "-m", module, *arguments],
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=stdout,
         start_new_session=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
     )
@@ -59,9 +62,10 @@ class Recorder(View):
 
     def __init__(self, config: Config) -> None:
         self.outbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self.environment = dict(os.environ)
         self.process: subprocess.Popen[bytes] | None = None
         try:
-            self.process = start("lookalike.tracking")
+            self.process = idle(self.environment) or start("lookalike.tracking", stdout=subprocess.PIPE)
         except OSError as error:
             complain(f"no recorder could be started ({error.strerror})")
         self.thread = threading.Thread(target=self._write, name="recorder", daemon=True)
@@ -92,12 +96,12 @@ class Recorder(View):
         self._send("close", state=state)
         self.outbox.put(None)
         self.thread.join(limit)
-        if self.process is None:
+        if self.process is None or self.process.stdout is None:
             return
-        try:
-            self.process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        if not select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
             complain(f"the recorder is not done after {limit:.0f} s; the run goes on")
+        elif self.process.stdout.readline():
+            IDLE.append((self.process, self.environment))
 
     def _send(self, kind: str, **content: Any) -> None:
         self.outbox.put({"kind": kind} | content)
@@ -107,19 +111,37 @@ class Recorder(View):
         if self.process is None or self.process.stdin is None:
             return
         try:
-            with self.process.stdin as pipe:
-                while (message := self.outbox.get()) is not None:
-                    pipe.write(json.dumps(message, default=float).encode() + b"\n")
-                    pipe.flush()
+            while (message := self.outbox.get()) is not None:
+                self.process.stdin.write(json.dumps(message, default=float).encode() + b"\n")
+                self.process.stdin.flush()
         except OSError:
             return
         except Exception as error:  # A view must not end a stage, whatever is reported to it.
             complain(f"the recorder did not receive everything ({error!r})")
+            self.process.stdin.close()
 
 
 def complain(problem: str) -> None:
     """Print one line about what was not recorded and how to record it."""
     print(f"tracking: {problem}, record it later with: lookalike record", file=sys.stderr, flush=True)
+
+
+IDLE: list[tuple[subprocess.Popen[bytes], dict[str, str]]] = []
+"""The recorder of an earlier stage in this process, which waits for the next one, and its environment."""
+
+
+def idle(environment: dict[str, str]) -> subprocess.Popen[bytes] | None:
+    """Return an idle recorder that was started in an environment, whose variables may name a server; None without."""
+    process, own = IDLE.pop() if IDLE else (None, {})
+    return process if process is not None and process.poll() is None and own == environment else None
+
+
+@atexit.register
+def end_idle() -> None:
+    """Wait for the end of the idle recorder, so that nothing of a stage is left when it has ended."""
+    for process, _ in IDLE:
+        with suppress(OSError, subprocess.TimeoutExpired):
+            process.communicate(timeout=WAIT_INTERRUPTED_SECONDS)
 
 
 EXPECTED: list[Recorder] = []

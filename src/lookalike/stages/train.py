@@ -47,8 +47,7 @@ def train_and_write(config: Config) -> None:
         learning.learn(model, prepared, config, scratch=scratch, view=views.View())
         return
     with writing(cell.train) as folder, views.opened(config, record) as view:
-        with cost.work():
-            learned = learning.learn(model, prepared, config, scratch=scratch, view=view)
+        learned = learning.learn(model, prepared, config, scratch=scratch, view=view, work=cost.work)
         record = learning.save(model, learned, record, folder)
         write_json(folder / "model.json", record)
         cost.save(folder, images_per_second=learned.images / cost.record["work_seconds"])

@@ -127,17 +127,17 @@ def test_the_settings_of_a_stage_are_those_that_dvc_tracks() -> None:
     tracked: dict[str, set[str]] = {}
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     for stage in SETTINGS:
-        keys = set()
+        declared: set[str] = set()
         for entry in stages[stage]["params"]:
             ((path, names),) = entry.items()
             group = Path(path).parent.name
-            keys |= {name if group in ("conf", "model") else f"{group}.{name}" for name in names or []} or {group}
-        tracked[stage] = keys
+            declared |= {name if group in ("conf", "model") else f"{group}.{name}" for name in names or []} or {group}
+        tracked[stage] = declared
     counted: set[str] = set()
     for stage, keys in SETTINGS.items():
-        counted |= set(keys)
-        assert {key for key in tracked[stage] if not tries.is_among(key, tuple(counted))} == set()
-        assert {key for key in keys if not any(tries.is_among(one, (key,)) for one in tracked[stage])} == set()
+        counted |= {*keys}
+        assert not [key for key in tracked[stage] if not tries.is_among(key, tuple(counted))]
+        assert not [key for key in keys if not any(tries.is_among(one, (key,)) for one in tracked[stage])]
 
 
 def test_stages_by_hand_leave_the_cell_as_it_is(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.evaluation.entries import attempt, entry, with_versions
+from lookalike.evaluation.entries import attempt, content_of, entry
 from lookalike.metrics.energy import energy_distance
 from lookalike.metrics.frechet import frechet_distances
 from lookalike.metrics.inputs import TooFewPointsError
@@ -100,11 +100,11 @@ def test_a_metric_that_lacks_points_is_left_out_and_the_others_stand() -> None:
         "kernel_distance": entry(far, {}, error_of="samples"),
         "energy_distance": entry(found, {}, error_of="samples"),
     }
-    content = with_versions(entries)
+    content = content_of(entries)
     assert content["missing"] == {
         "kernel_distance": "3 samples against 6000: a permutation test needs at least 6 of each"
     }
-    assert list(content) == ["energy_distance", "missing", "versions"]
-    assert list(with_versions({"energy_distance": entries["energy_distance"]})) == ["energy_distance", "versions"]
+    assert list(content) == ["energy_distance", "missing"]
+    assert list(content_of({"energy_distance": entries["energy_distance"]})) == ["energy_distance"]
     with pytest.raises(TooFewPointsError, match="5 rows, and this metric needs at least 6"):
         support_and_gaps(few[:5], many, k=5)

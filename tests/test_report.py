@@ -506,8 +506,8 @@ def test_what_is_no_repeat_of_the_cell_is_refused_with_the_command_that_makes_on
 
 def test_versions_stand_in_the_report_and_are_no_metric(copy: Path) -> None:
     for path in (
-        copy / "heights" / REAL / "metrics.json",
-        copy / "heights" / "vae" / "0" / "evaluate" / "metrics.json",
+        copy / "heights" / REAL / "cost.json",
+        copy / "heights" / "vae" / "0" / "evaluate" / "cost.json",
     ):
         write(path, json.loads(path.read_text()) | {"versions": {"numpy": "2.4.0", "torch": "2.13.0"}})
     (table,), _ = read_tables(copy, dataclasses.replace(SEEDED, seeds=[0]))

@@ -193,7 +193,7 @@ def test_one_run_holds_all_stages(tracked: Workspace) -> None:
         rows = np.genfromtxt(cell / "train" / f"loss_{split}.csv", delimiter=",", names=True)
         assert held["metrics"][f"{split}/loss"] == list(zip(rows["step"], rows["loss"], strict=True))
     scores = json.loads((cell / "evaluate" / "metrics.json").read_text())
-    for name, version in scores.pop("versions").items():
+    for name, version in json.loads((cell / "evaluate" / "cost.json").read_text())["versions"].items():
         assert held["tags"][f"protocol.versions.{name}"] == version
     for name, entry in scores.items():
         assert held["metrics"][name] == [(0, entry["value"])]

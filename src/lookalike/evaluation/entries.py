@@ -10,7 +10,6 @@ from lookalike.features.extractor import Extractor
 from lookalike.metrics import Score, ScoredTest
 from lookalike.metrics.inputs import TooFewPointsError
 from lookalike.workspace.errors import UserError
-from lookalike.workspace.versions import versions
 
 Entry = dict[str, Any]
 
@@ -41,11 +40,11 @@ def entry(score: Score | ScoredTest | TooFewPointsError, protocol: Entry, *, err
     return {"value": score.value, "standard_error": score.error, **test, **protocol, "error_of": error_of, **more}
 
 
-def with_versions(entries: dict[str, Entry]) -> dict[str, Any]:
-    """Return the content of `metrics.json`: the scores, reasons for those that are missing, and versions."""
+def content_of(entries: dict[str, Entry]) -> dict[str, Any]:
+    """Return the content of `metrics.json`: the scores, and the reasons for those that are missing."""
     missing = {name: scored["missing"] for name, scored in entries.items() if "missing" in scored}
     found = {name: scored for name, scored in entries.items() if name not in missing}
-    return found | ({"missing": missing} if missing else {}) | {"versions": versions()}
+    return found | ({"missing": missing} if missing else {})
 
 
 def named(extractor: Extractor) -> Entry:

@@ -33,8 +33,11 @@ Curve = NDArray[np.float64]
 REAL = "real"
 """The row of real data, which are scored as the samples of a model are."""
 
-VERSIONS, MISSING = "versions", "missing"
-"""The keys of a `metrics.json` that are no metrics."""
+VERSIONS = "versions"
+"""The key of a `cost.json` that holds versions; in the `metrics.json` of earlier releases it is no metric."""
+
+MISSING = "missing"
+"""The key of a `metrics.json` that is no metric."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,18 +158,18 @@ def read_tables(artifacts: Path, listed: Listed) -> tuple[list[Table], dict[str,
 def read_table(folder: Path, cells: dict[str, list[int]]) -> Table:
     """Read one data set, `artifacts/<data>`: the seeds of every model in `cells`."""
     features, real = folder / "features", folder / REAL
-    scores, versions = read_scores(real / "metrics.json")
+    costs = {stage: read_json(folder / stage / "cost.json") for stage in ("features", REAL)}
     return Table(
         prepared=Prepared(folder / "prepared"),
         extractor=read_json(features / "extractor" / "extractor.json", keys=("name", "digest")),
-        costs={"features": read_json(features / "cost.json"), "real": read_json(real / "cost.json")},
+        costs=costs,
         real=Row(
             model=REAL,
-            metrics=scores,
+            metrics=read_scores(real / "metrics.json"),
             samples=read_arrays(real / "samples.npz", ("samples",))["samples"],
             costs={},
             arrays=read_arrays(real / "details.npz"),
-            versions=versions,
+            versions=costs[REAL].get(VERSIONS, {}),
             missing=read_json(real / "metrics.json").get(MISSING, {}),
         ),
         families=[read_family(folder / model, seeds=seeds) for model, seeds in cells.items()],
@@ -182,7 +185,7 @@ def read_family(folder: Path, *, seeds: list[int]) -> Row:
         UserError: a cell is not complete, its stages do not belong together, or the seeds differ in more than the seed.
     """
     cell = folder / str(seeds[0])
-    record, scores, versions = read_scored(cell)
+    record, scores = read_scored(cell)
     costs = {stage: read_json(cell / stage / "cost.json") for stage in STAGES}
     if mismatch := mismatch_of(cell):
         raise UserError(mismatch)
@@ -198,16 +201,16 @@ def read_family(folder: Path, *, seeds: list[int]) -> Row:
         record=record,
         curves={split: curve for split, curve in curves.items() if curve},
         arrays=read_arrays(cell / "evaluate" / "details.npz", likelihoods),
-        versions=versions,
+        versions=costs["evaluate"].get(VERSIONS, {}),
         missing=read_json(cell / "evaluate" / "metrics.json").get(MISSING, {}),
     )
 
 
-def read_scored(cell: Path) -> tuple[dict[str, Any], dict[str, Entry], dict[str, str]]:
-    """Return `model.json`, the scores and the versions of a complete cell."""
+def read_scored(cell: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
+    """Return `model.json` and the scores of a complete cell."""
     if lack := first_lack(cell, CELL_FILES, choice=choice_of(cell)):
         raise UserError(lack)
-    return read_json(cell / "train" / "model.json", keys=("steps",)), *read_scores(cell / "evaluate" / "metrics.json")
+    return read_json(cell / "train" / "model.json", keys=("steps",)), read_scores(cell / "evaluate" / "metrics.json")
 
 
 def read_other_seed(cell: Path, record: dict[str, Any], scores: dict[str, Entry]) -> dict[str, Entry]:
@@ -216,7 +219,7 @@ def read_other_seed(cell: Path, record: dict[str, Any], scores: dict[str, Entry]
     Raises:
         UserError: the cell is not complete, or differs in more than the seed in how it was trained or scored.
     """
-    other, found, _ = read_scored(cell)
+    other, found = read_scored(cell)
     differences = [difference(identity(other), identity(record))]
     differences += [
         f"{metric}: {words}"
@@ -260,21 +263,19 @@ def over_seeds(scores: dict[str, Entry], others: dict[int, dict[str, Entry]], *,
     return merged
 
 
-def read_scores(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
-    """Return the entries of a `metrics.json`, their `standard_error` renamed to `error`, and its versions.
+def read_scores(path: Path) -> dict[str, Entry]:
+    """Return the entries of a `metrics.json`, their `standard_error` renamed to `error`.
 
     The file itself cannot use the key `error`, because `dvc metrics show` takes it for a failure to load.
     """
-    content = read_json(path)
-    versions = {name: str(version) for name, version in content.pop(VERSIONS, {}).items()}
-    content.pop(MISSING, None)
+    content = {key: entry for key, entry in read_json(path).items() if key not in (VERSIONS, MISSING)}
     if not content:
         raise damaged(path, "no metric in it")
     for metric, entry in content.items():
         if not isinstance(entry, dict) or "value" not in entry:
             raise damaged(path, f"no value of {metric}")
     names = {"standard_error": "error"}
-    return {metric: {names.get(k, k): v for k, v in entry.items()} for metric, entry in content.items()}, versions
+    return {metric: {names.get(k, k): v for k, v in entry.items()} for metric, entry in content.items()}
 
 
 def read_arrays(path: Path, names: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:

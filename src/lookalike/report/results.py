@@ -100,7 +100,7 @@ def has_changed(cell: Path, row: dict[str, Entry], seeds: list[int]) -> bool:
     if not any(cell.name in values for values in shown.values()):
         return lack_of(cell) is None
     scores = cell / "evaluate" / "metrics.json"
-    values = {name: entry["value"] for name, entry in (read_scores(scores)[0] if scores.is_file() else {}).items()}
+    values = {name: entry["value"] for name, entry in (read_scores(scores) if scores.is_file() else {}).items()}
     return any(shown.get(name, {}).get(cell.name, value) != value for name, value in values.items())
 
 

@@ -25,7 +25,9 @@ def class_number(model: Any, domain: Domain, label: str) -> int:
     if not domain.labels:
         raise UserError(f"label={label}: {domain.name} has no labels")
     if model.classes is None:
-        raise UserError(f"label={label}: this {family} is not conditional; train it with model.conditional=true")
+        raise UserError(
+            f"label={label}: this {family} is not conditional; train and sample with model.conditional=true"
+        )
     if label in domain.labels:
         return domain.labels.index(label)
     if label.isdecimal() and int(label) < len(domain.labels):

@@ -2,16 +2,14 @@
 
 import dataclasses
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from lookalike.domain.domain import Domain
 from lookalike.domain.kinds import load_domain
 from lookalike.domain.prepared import Prepared
 from lookalike.families.build import build, check_settings
 from lookalike.networks.weights import load_weights
-from lookalike.workspace.arguments import Section
+from lookalike.workspace.arguments import leaves
 from lookalike.workspace.configuration import Config
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.files import read_json
@@ -94,15 +92,6 @@ class Trained:
                 f"samples of another model: those in {folder} were drawn from {self.record['name']} {drawn_from[:8]}, "
                 f"trained is {self.fingerprint[:8]}. {remedy}"
             )
-
-
-def leaves(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted keys of a section and their values."""
-    for key, value in section.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def differing(domain: Domain, other: Domain) -> str:

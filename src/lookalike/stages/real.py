@@ -1,7 +1,7 @@
 """Score real data outside the test set, which a model tries to reach: `lookalike real data=mnist`."""
 
 from lookalike.domain.prepared import Prepared
-from lookalike.evaluation.entries import with_versions
+from lookalike.evaluation.entries import content_of
 from lookalike.evaluation.landscape import true_landscape
 from lookalike.evaluation.novelty import score_real
 from lookalike.features.extractor import Extractor
@@ -22,7 +22,7 @@ def real(config: Config) -> None:
     with writing(cell.real) as folder:
         with cost.work():
             values, metrics, details = score_real(prepared, extractor, count=config.budget.samples)
-        write_json(folder / "metrics.json", with_versions(metrics))
+        write_json(folder / "metrics.json", content_of(metrics))
         save_arrays(folder / "samples.npz", {"samples": values})
         save_arrays(folder / "details.npz", details | true_landscape(prepared.domain, config.data.reader))
         prepared.domain.save_picture(values, folder / "samples.png", title=f"{prepared.domain.name}: real data")

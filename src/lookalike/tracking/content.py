@@ -94,9 +94,11 @@ def read_train(folder: Path, found: str) -> Content:
 
 
 def read_evaluate(folder: Path, found: str) -> Content:
-    """Return every score with its error and p-value; its protocol is a tag, and so are the versions of libraries."""
+    """Return every score with its error and p-value; its protocol is a tag, and so are the versions in `cost.json`."""
     scores: dict[str, Record] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    versions = scores.pop("versions", {})
+    scores.pop("versions", None)  # of earlier releases
+    written = folder / "cost.json"
+    versions = json.loads(written.read_text(encoding="utf-8")).get("versions", {}) if written.is_file() else {}
     results, tags = cost("evaluate", folder), {f"protocol.versions.{name}": used for name, used in versions.items()}
     for name, entry in scores.items():
         keys = {"value": name, "standard_error": f"{name}_error", "p_value": f"{name}_p_value"}

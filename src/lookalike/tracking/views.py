@@ -25,6 +25,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lookalike.workspace.configuration import Config
+from lookalike.workspace.tries import as_recorded
 
 WAIT_SECONDS = 60.0
 """How long a finished stage waits for its recorder."""
@@ -196,7 +197,7 @@ def opened(config: Config, record: dict[str, Any]) -> Iterator[View]:
         yield INSTEAD[-1] if INSTEAD else View()
         return
     view = recorder(config)
-    view.open(record=record, sampling=config.sampling, cell=str(config.cell))
+    view.open(record=as_recorded(record, config.cell), sampling=config.sampling, cell=str(config.cell))
     state = "FAILED"
     try:
         yield view

@@ -1,8 +1,11 @@
 """Fit or train a family within the budget of a data set, and write what it learned."""
 
+import copy
 import csv
 import dataclasses
 import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,10 @@ from lookalike.workspace.files import save_arrays
 from lookalike.workspace.fingerprint import code_digest, fingerprint, source_of
 
 STAGE = Path(__file__).resolve().parents[1] / "stages" / "train.py"
+
+WARM_UP_ROWS = 1000
+
+Work = Callable[[], AbstractContextManager[None]]
 
 Curves = dict[str, list[dict[str, float]]]
 
@@ -83,7 +90,9 @@ def identity(config: Config, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def learn(model: Family, prepared: Prepared, config: Config, *, scratch: Path, view: Any) -> Learned:
+def learn(
+    model: Family, prepared: Prepared, config: Config, *, scratch: Path, view: Any, work: Work = nullcontext
+) -> Learned:
     """Fit or train a model in place, on the device that `trainer.accelerator` asks for.
 
     Every trained family gets the same number of floating-point operations.
@@ -94,6 +103,7 @@ def learn(model: Family, prepared: Prepared, config: Config, *, scratch: Path, v
         config: the configuration of the stage.
         scratch: folder of the last checkpoint.
         view: receives losses and previews.
+        work: returns a context that is entered around what a training costs, wherever in a process it runs.
 
     Raises:
         UserError: the settings do not fit the family or the data.
@@ -102,15 +112,27 @@ def learn(model: Family, prepared: Prepared, config: Config, *, scratch: Path, v
     device = device_of(config.trainer)
     model.to(device)
     if not model.is_fitted:
-        return train_at_price(model, prepared, config, scratch=scratch, view=view)
+        return train_at_price(model, prepared, config, scratch=scratch, view=view, work=work)
     if config.optimizer is not None:
         raise UserError(f"optimizer: model={config.model_name} is fitted without an optimizer; set it to null")
     grid = prepared.grid("train")
-    model.fit(torch.from_numpy(grid).to(device))
+    x = torch.from_numpy(grid).to(device)
+    warm_up_fit(model, x)
+    with work():
+        model.fit(x)
     return Learned({"train": [], "validation": []}, {}, steps=0, images=len(grid), flops=0.0)
 
 
-def train_at_price(model: Family, prepared: Prepared, config: Config, *, scratch: Path, view: Any) -> Learned:
+def warm_up_fit(model: Family, x: torch.Tensor) -> None:
+    """Fit a copy of a model to a few rows, for the imports; the random numbers that follow stay the same."""
+    # What fails here fails with its message in the fit that counts, or only because the rows are few.
+    with torch.random.fork_rng(), suppress(Exception):
+        copy.deepcopy(model).fit(x[:WARM_UP_ROWS])
+
+
+def train_at_price(
+    model: Family, prepared: Prepared, config: Config, *, scratch: Path, view: Any, work: Work
+) -> Learned:
     """Train a model by gradient descent, for as many steps as the budget allows."""
     if config.optimizer is None:
         raise UserError(f"optimizer=null: {config.model_name} is trained by gradient descent and needs its settings")
@@ -121,24 +143,29 @@ def train_at_price(model: Family, prepared: Prepared, config: Config, *, scratch
     batch_size, domain = config.data.batch_size, prepared.domain
     if batch_size > (count := len(arrays[0])):
         raise UserError(f"data.batch_size={batch_size}: the training set holds {count}; choose at most that")
-    model.start(*(torch.from_numpy(array).to(device_of(config.trainer)) for array in arrays))
     from lookalike.training.loop import train
+    from lookalike.training.warm import warm_up_training
 
+    warm_up_training(config.optimizer, config.trainer, scratch)
+    with work():
+        model.start(*(torch.from_numpy(array).to(device_of(config.trainer)) for array in arrays))
+    # This takes a step with a copy of the model, and with it what its first step takes longer than others.
     cost = operations_per_step(model, gather(arrays, np.arange(batch_size)), config.optimizer)
     steps = steps_for(cost, config)
-    history = train(
-        model,
-        arrays,
-        validation,
-        optimizer=config.optimizer,
-        steps=steps,
-        batch_size=batch_size,
-        trainer=config.trainer,
-        seed=config.seed,
-        scratch=scratch,
-        observer=Shown(view, prepared),
-        preview=lambda: model.sample(domain.preview_count, **config.preview).cpu().numpy(),
-    )
+    with work():
+        history = train(
+            model,
+            arrays,
+            validation,
+            optimizer=config.optimizer,
+            steps=steps,
+            batch_size=batch_size,
+            trainer=config.trainer,
+            seed=config.seed,
+            scratch=scratch,
+            observer=Shown(view, prepared),
+            preview=lambda: model.sample(domain.preview_count, **config.preview).cpu().numpy(),
+        )
     return Learned(
         {"train": history.train, "validation": history.validation},
         {step: domain.to_values(samples) for step, samples in history.previews.items()},

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pydantic
@@ -98,3 +98,12 @@ def target(section: Section, *, package: str) -> Any:
 def arguments_of(section: Section) -> Section:
     """Return a section without its `_target_`."""
     return {key: value for key, value in section.items() if key != "_target_"}
+
+
+def leaves(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys of a section and their values."""
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

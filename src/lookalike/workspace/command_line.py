@@ -1,8 +1,6 @@
 """The command line: overrides, help, error messages and exit codes."""
 
-import contextlib
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 
@@ -11,6 +9,7 @@ from lookalike.workspace.configuration import ROOT, Config, choices, compose, co
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.interrupts import INTERRUPTED
 from lookalike.workspace.streams import written
+from lookalike.workspace.tries import placed, with_profiles
 
 
 def usage(stage: Callable[[Config], None]) -> str:
@@ -28,22 +27,6 @@ def show(text: str) -> None:
     print(text.replace(f"{ROOT}{os.sep}", ""), flush=True)
 
 
-def note_unknown_to_git(config: Config) -> None:
-    """Print a line about new files of a family or data set that git does not know.
-
-    `dvc exp run --queue` copies what git knows. Without these files it ends with DVC's "No such file" and exit code 0,
-    before it runs anything of this project.
-    """
-    family, data = config.model_name, config.data.name
-    files = [f"conf/data/{data}.yaml", f"conf/model/{family}.yaml", f"src/lookalike/families/{family}.py"]
-    with contextlib.suppress(OSError):
-        command = ["git", "ls-files", "--others", "--exclude-standard", "--", *files]
-        if new := subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False).stdout.split():
-            print(
-                f"{', '.join(new)}: unknown to git; before `dvc exp run`: git add -N {' '.join(new)}", file=sys.stderr
-            )
-
-
 def run(stage: Callable[[Config], None]) -> None:
     """Run a stage with the overrides on the command line; exit with 0, 1 (an error) or 130 (interrupted)."""
     with written():
@@ -56,6 +39,7 @@ def run_with(stage: Callable[[Config], None], overrides: list[str]) -> None:
         if {"--help", "-h"} & set(overrides):
             show(usage(stage))
             return
+        overrides = with_profiles(stage.__name__, overrides)
         if "--cfg" in overrides:
             from omegaconf import OmegaConf
 
@@ -66,9 +50,7 @@ def run_with(stage: Callable[[Config], None], overrides: list[str]) -> None:
         config = compose(overrides)
         if config.label is not None and stage.__name__ != "sample":
             raise UserError(f"label={config.label}: only `lookalike sample` draws one class")
-        stage(config)
-        if stage.__name__ == "train":
-            note_unknown_to_git(config)
+        stage(placed(stage.__name__, config, overrides))
     except UserError as error:
         sys.exit(f"error: {hide(str(error))}")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The cost of a stage: seconds and memory."""
+"""The cost of a stage, and the versions that it ran with: what differs between machines."""
 
 import resource
 import sys
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import psutil
 
 from lookalike.workspace.files import write_json
+from lookalike.workspace.versions import versions
 
 T = TypeVar("T")
 
@@ -31,7 +32,9 @@ def counted_from_now() -> Iterator[None]:
 
 
 class Cost:
-    """The seconds and the memory of one stage. They never repeat exactly, so they stand in a file of their own.
+    """The seconds and the memory of one stage, and the versions that it ran with.
+
+    They differ between runs and machines, so they stand in a file of their own, which is in DVC's cache and not in git.
 
     `process_seconds` counts from the start of the process (or of the stage, see `counted_from_now`) to the end of the
     stage, `startup_seconds` from there to the start of the work.
@@ -65,6 +68,7 @@ class Cost:
         if "work_seconds" in self.record:
             more["work_seconds"] = self.record["work_seconds"]
         self.record |= {name: round(value, 3) for name, value in more.items()}
+        self.record["versions"] = versions()
         self.record |= {"process_seconds": round(since_start(), 3), "peak_memory_mb": round(peak_memory(), 1)}
         write_json(folder / "cost.json", self.record)
 

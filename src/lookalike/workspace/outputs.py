@@ -11,7 +11,6 @@ from pathlib import Path
 from lookalike.workspace.configuration import ROOT
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.interrupts import raise_from_now_on
-from lookalike.workspace.litter import files_below
 from lookalike.workspace.locks import claim
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -41,28 +40,21 @@ def check_replaceable(folder: Path) -> None:
         raise UserError(f"cannot write to {folder}: it is not a folder")
 
 
-def merge(draft: Path, folder: Path, old: Iterable[Path]) -> None:
-    """Move the files of a draft into a folder, and delete old files that none of them replaces."""
-    new = [folder / path.relative_to(draft) for path in files_below(draft)]
-    # A disk that is full refuses a new folder, but no renaming.
-    for parent in {path.parent for path in new}:
-        parent.mkdir(parents=True, exist_ok=True)
-    for path in new:
-        (draft / path.relative_to(folder)).replace(path)
-    for path in set(old) - set(new):
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+def optional_files(folder: Path) -> list[Path]:
+    """Return the files of a stage's output folder that its next run may not write."""
+    return [path for path in folder.rglob("*") if OPTIONAL.fullmatch(path.name)]
 
 
 @contextmanager
-def writing(folder: Path, *, own: Callable[[Path], Iterable[Path]] | None = None) -> Iterator[Path]:
+def writing(folder: Path, *, own: Callable[[Path], Iterable[Path]] = optional_files) -> Iterator[Path]:
     """Yield a draft folder that replaces `folder` if the block succeeds, and is deleted if it fails.
 
     What a killed process left behind is deleted first.
 
     Args:
         folder: the output folder; the one of an earlier run is replaced, and a user's own files in it stay.
-        own: for a folder whose contents differ from run to run, returns the files in it that an earlier run wrote; the
-            draft replaces these alone. None if names tell a stage's files from a user's.
+        own: returns the files in the old folder that an earlier run wrote and that must not stay if the draft has no
+            file of their name.
 
     Raises:
         UserError: before the block runs: the place is not writable, or another process is writing there; afterwards:
@@ -77,7 +69,7 @@ def writing(folder: Path, *, own: Callable[[Path], Iterable[Path]] | None = None
         if folder.exists() and not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
         if old.exists():
-            carry_over(old, folder) if folder.exists() else old.rename(folder)
+            carry_over(old, folder, {*own(old)}) if folder.exists() else old.rename(folder)
         if draft.exists():
             claim(draft)()
         shutil.rmtree(old, ignore_errors=True)
@@ -90,10 +82,9 @@ def writing(folder: Path, *, own: Callable[[Path], Iterable[Path]] | None = None
         raise UserError(f"cannot write to {folder}: {error.strerror}") from None
     try:
         yield draft
-        if own is not None and folder.exists():
-            merge(draft, folder, list(own(folder)))
-            return
+        left: set[Path] = set()
         if folder.exists():
+            left = {old / path.relative_to(folder) for path in own(folder)}
             folder.rename(old)
         try:
             draft.rename(folder)
@@ -102,7 +93,7 @@ def writing(folder: Path, *, own: Callable[[Path], Iterable[Path]] | None = None
                 old.rename(folder)
             raise
         if old.exists():
-            carry_over(old, folder)
+            carry_over(old, folder, left)
         shutil.rmtree(old, ignore_errors=True)
     except Exception as error:
         if (problem := disk_problem(error)) is None:
@@ -113,11 +104,11 @@ def writing(folder: Path, *, own: Callable[[Path], Iterable[Path]] | None = None
         release()
 
 
-def carry_over(old: Path, new: Path) -> None:
-    """Move the files that no stage wrote from an old output folder into the one that replaces it."""
+def carry_over(old: Path, new: Path, left: set[Path]) -> None:
+    """Move a user's files from an old output folder into the one that replaces it: all but the files in `left`."""
     for path in old.iterdir():
         kept = new / path.name
         if path.is_dir() and kept.is_dir():
-            carry_over(path, kept)
-        elif not os.path.lexists(kept) and not OPTIONAL.fullmatch(path.name):
+            carry_over(path, kept, left)
+        elif not os.path.lexists(kept) and path not in left:
             path.rename(kept)

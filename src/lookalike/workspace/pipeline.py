@@ -19,12 +19,16 @@ class Listed:
         models: families that are trained with every seed.
         floors: families that do not depend on a seed, run once with seed 0.
         seeds: training seeds.
+        budget: the profile of `conf/budget/`.
+        trainer: the profile of `conf/trainer/`.
     """
 
     data: list[str]
     models: list[str]
     floors: list[str] = dataclasses.field(default_factory=list)
     seeds: list[int] = dataclasses.field(default_factory=lambda: [0])
+    budget: str = "default"
+    trainer: str = "cpu"
 
     @property
     def all_models(self) -> list[str]:
@@ -81,6 +85,7 @@ def read_listed(path: Path) -> Listed:
         models=content["models"],
         floors=content.get("floors", []),
         seeds=list(dict.fromkeys(seeds)),
+        **{key: str(content[key]) for key in ("budget", "trainer") if key in content},
     )
 
 

@@ -1,4 +1,4 @@
-"""The versions that scores were computed with, which are part of the protocol in every `metrics.json`."""
+"""The versions that a stage computed with, which stand in its `cost.json`."""
 
 import platform
 from importlib.metadata import version

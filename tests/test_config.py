@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pydantic
 import pytest
 import yaml
+from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
 from lookalike.domain.domain import Domain
 from lookalike.domain.image import Image, pixel
@@ -97,6 +99,15 @@ def test_no_key_has_a_name_that_dvc_leaves_out_of_its_cache_of_runs(path: Path) 
     A change of such a key would bring back the results of an earlier run.
     """
     assert not keys_of(yaml.safe_load(path.read_text(encoding="utf-8"))) & {"size", "nfiles"}
+
+
+def test_dvc_writes_every_file_as_it_is() -> None:
+    """`dvc exp run -S` changes one value of a file; the layout of conf/ is the one that DVC gives the rest."""
+    listed = subprocess.run(["git", "ls-files", "*.yaml"], cwd=CONF, capture_output=True, text=True, check=False).stdout
+    for name in listed.split():
+        text = (CONF / name).read_text(encoding="utf-8")
+        written = dumps_yaml(parse_yaml_for_update(text, name))
+        assert written == text, f"conf/{name}: write lists and empty values as DVC does: {written}"
 
 
 # A value that stands in conf/ has no second default in code

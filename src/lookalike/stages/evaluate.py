@@ -42,6 +42,7 @@ def score_and_write(config: Config) -> None:
     set_threads(config.trainer)
     # Import SciPy only now: it reads the number of threads when it is loaded.
     from lookalike.evaluation.entries import content_of
+        from lookalike.evaluation.headline import headline
     from lookalike.evaluation.score import score
 
     config = for_domain(config, prepared.domain)
@@ -58,6 +59,7 @@ def score_and_write(config: Config) -> None:
         with cost.work():
             metrics, details = score(model, samples, prepared, extractor, config)
         write_json(folder / "metrics.json", content_of(metrics))
+        write_json(folder / "headline.json", headline(metrics))
         save_arrays(folder / "details.npz", details)
         cost.record["fingerprint"] = trained.fingerprint
         cost.save(folder)

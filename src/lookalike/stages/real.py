@@ -2,6 +2,7 @@
 
 from lookalike.domain.prepared import Prepared
 from lookalike.evaluation.entries import content_of
+from lookalike.evaluation.headline import headline
 from lookalike.evaluation.landscape import true_landscape
 from lookalike.evaluation.novelty import score_real
 from lookalike.features.extractor import Extractor
@@ -23,6 +24,7 @@ def real(config: Config) -> None:
         with cost.work():
             values, metrics, details = score_real(prepared, extractor, count=config.budget.samples)
         write_json(folder / "metrics.json", content_of(metrics))
+        write_json(folder / "headline.json", headline(metrics))
         save_arrays(folder / "samples.npz", {"samples": values})
         save_arrays(folder / "details.npz", details | true_landscape(prepared.domain, config.data.reader))
         prepared.domain.save_picture(values, folder / "samples.png", title=f"{prepared.domain.name}: real data")

@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.representer import RoundTripRepresenter
 
 from lookalike.domain.prepared import Prepared
 from lookalike.families.build import for_domain
@@ -180,20 +179,9 @@ def difference(now: Section, wanted: Section) -> Section:
     return found
 
 
-class Representer(RoundTripRepresenter):
-    """Write null as these files do."""
-
-
-Representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
-
-
 def changed(text: str, wanted: Section) -> str:
     """Return a YAML file with some other values; everything else stays as it is, including comments."""
-    editor = YAML()
-    editor.Representer = Representer
-    editor.preserve_quotes = True
-    editor.width = 4096
-    editor.indent(mapping=2, sequence=4, offset=2)
+    editor = YAML()  # with the settings of `dvc exp run -S`, whose layout the files of conf/ have
     content = editor.load(text)
     put(content, wanted)
     out = io.StringIO()

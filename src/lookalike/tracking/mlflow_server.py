@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from lookalike.tracking.content import ROOT, Record, commit_of
+from lookalike.tracking.content import Record, commit_of
+from lookalike.tracking.experiment import experiment_tags, with_experiment, workspace
 from lookalike.tracking.mlflow_run import MlflowRun
 from lookalike.workspace.addresses import read_address
 from lookalike.workspace.locks import file_lock
@@ -142,7 +143,8 @@ class MlflowRuns:
         git = commit_of(record, training=training)
         with self.lock():
             run = self.find("fingerprint", record["fingerprint"])
-            run = run or self.create(record["name"], tags=provenance("train", git) | description(record))
+            name, tags = with_experiment(record["name"]), provenance("train", git) | description(record)
+            run = run or self.create(name, tags=tags)
             opened = MlflowRun(self.client, run, training=training)
             opened.describe(record)
         if training:
@@ -155,7 +157,7 @@ def resolved(uri: str) -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or uri
     if not is_sqlite(uri) or uri.startswith("sqlite:////"):
         return uri
-    return f"sqlite:///{ROOT / uri.removeprefix('sqlite:///')}"
+    return f"sqlite:///{workspace() / uri.removeprefix('sqlite:///')}"
 
 
 def place_of(uri: str) -> str:
@@ -172,7 +174,7 @@ def artifacts_of(uri: str) -> str | None:
     """Return where the artifacts of a new experiment go: beside a SQLite file; None lets a server decide."""
     if uri.startswith(SERVERS):
         return None
-    home = file_of(uri).parent if is_sqlite(uri) else ROOT
+    home = file_of(uri).parent if is_sqlite(uri) else workspace()
     return (home / ARTIFACTS).as_uri()
 
 
@@ -227,5 +229,6 @@ def provenance(command: str, git: Tags) -> Tags:
 
 
 def commit_tags(git: Tags) -> Tags:
-    """Return a commit, as tags."""
-    return {"git_commit": git["commit"], "git_dirty": git["dirty"], "mlflow.source.git.commit": git["commit"]}
+    """Return a commit, and the DVC experiment that started from it, as tags."""
+    commit = {"git_commit": git["commit"], "git_dirty": git["dirty"], "mlflow.source.git.commit": git["commit"]}
+    return commit | experiment_tags()

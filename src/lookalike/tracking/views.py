@@ -24,7 +24,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lookalike.workspace.configuration import Config
+from lookalike.tracking.experiment import workspace
+from lookalike.workspace.configuration import ROOT, Config
 from lookalike.workspace.tries import as_recorded
 
 WAIT_SECONDS = 60.0
@@ -210,8 +211,11 @@ def opened(config: Config, record: dict[str, Any]) -> Iterator[View]:
 
 
 def record_report(config: Config, folder: Path) -> None:
-    """Attach a finished report, the folder of `report.html` and `figures/`, to the runs that it is about."""
-    if config.tracking.mlflow or config.tracking.wandb:
+    """Attach a finished report, the folder of `report.html` and `figures/`, to the runs that it is about.
+
+    In the copy of a queued DVC experiment do nothing: most runs there are also in the report of the workspace.
+    """
+    if workspace() == ROOT and (config.tracking.mlflow or config.tracking.wandb):
         view = recorder(config)
         view.open(artifacts=str(config.path("artifacts")), report=str(folder))
         view.close("FINISHED")

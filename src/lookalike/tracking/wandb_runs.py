@@ -12,7 +12,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from lookalike.tracking.content import ROOT, Content, Point, Record, commit_of, flat
+from lookalike.tracking.content import Content, Point, Record, commit_of, flat
+from lookalike.tracking.experiment import with_experiment, workspace
 from lookalike.workspace.files import replace_json
 from lookalike.workspace.locks import file_lock
 
@@ -39,7 +40,7 @@ class WandbRuns:
         asking = {"host": settings.base_url, "source": "lookalike", "prompt": False, "update_session": False}
         is_known = settings.mode != "online" or wbauth.authenticate_session(**asking) is not None
         self.mode = settings.mode if is_known else "offline"
-        self.project, self.home = project, Path(os.environ.get("WANDB_DIR") or ROOT)
+        self.project, self.home = project, Path(os.environ.get("WANDB_DIR") or workspace())
         (self.home / "wandb").mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger(self.home / "wandb" / "recorded.json")
 
@@ -51,7 +52,7 @@ class WandbRuns:
         arguments = {
             "project": self.project,
             "id": self._id(record["fingerprint"]),
-            "name": record["name"],
+            "name": with_experiment(record["name"]),
             "group": group,
             "resume": "allow",
             "mode": self.mode,

@@ -178,6 +178,7 @@ def content_of(folder: Path, marker: str) -> Content:
         parameters={},
         tags={"training_fingerprint": training} | {key: v for content in contents for key, v in content.tags.items()},
         results=[point for content in contents for point in content.results],
+        arrays=contents[1].arrays,
         files=[folder / "sample" / "samples.png", folder / "evaluate" / "metrics.json"],
     )
 

@@ -4,6 +4,7 @@ import contextlib
 import getpass
 import hashlib
 import importlib
+import math
 import os
 import sqlite3
 import tempfile
@@ -12,8 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from lookalike.tracking.content import ROOT, Record, commit_of
+from lookalike.metrics.catalogue import LIKELIHOOD, main_distance
+from lookalike.tracking.content import HEADLINE, ROOT, Record, commit_of, family_of
+from lookalike.tracking.layout import changed, view_tags
 from lookalike.tracking.mlflow_run import MlflowRun
+from lookalike.tracking.notes import experiment_note, with_note
+from lookalike.tracking.seeds import group_seeds
 from lookalike.workspace.addresses import read_address
 from lookalike.workspace.locks import file_lock
 
@@ -34,9 +39,6 @@ SETTINGS = {
 
 NO_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
 """Environment variables for a request that must not be repeated."""
-
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Tags of a new experiment: the UI shows it as one of model training, and not of prompts and traces."""
 
 SERVERS = ("http://", "https://", "databricks")
 """Beginnings of URIs that name a server and not a database."""
@@ -109,13 +111,37 @@ class MlflowRuns:
         if data not in self.experiments:
             with self.lock():
                 self.experiments[data] = self._create_experiment(self.prefix + data)
+            self.describe(data, runs=[])
         return self.experiments[data]
+
+    def describe(self, data: str, *, runs: list[MlflowRun], order: str = LIKELIHOOD) -> None:
+        """Lay out the pages of a data set's experiment and describe it by the scores of its runs.
+
+        Args:
+            data: the data set's name.
+            runs: the rows of the table of scores.
+            order: the score by which the pages sort the runs.
+        """
+        experiment = self.experiments[data]
+        known = self.client.get_experiment(experiment).tags
+        note = with_note(experiment_note(data, experiment, runs), known)
+        for key, value in changed(view_tags(order) | note, known).items():
+            self.client.set_experiment_tag(experiment, key, value)
+
+    def overview(self, shown: list[tuple[Record, MlflowRun]]) -> None:
+        """Group the seeds of every model below one run, and describe every experiment by the scores of its models."""
+        for data in dict.fromkeys(record["domain"]["name"] for record, _ in shown):
+            runs = group_seeds(self, [(record, run) for record, run in shown if record["domain"]["name"] == data])
+            order = main_distance(name for run in runs for name in run.known.metrics) or LIKELIHOOD
+            order = order if order in HEADLINE else LIKELIHOOD
+            runs.sort(key=lambda run: run.known.metrics.get(order, math.inf))
+            self.describe(data, runs=runs, order=order)
 
     def _create_experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
         try:
-            return str(self.client.create_experiment(name, artifacts_of(self.uri), tags=EXPERIMENT_TAGS))
+            return str(self.client.create_experiment(name, artifacts_of(self.uri)))
         except MlflowException:
             if (found := self.client.get_experiment_by_name(name)) is None:
                 raise  # Otherwise another process or machine was faster.
@@ -160,7 +186,7 @@ class MlflowRuns:
         self.experiment_of(data)
         with self.lock():
             run = self.find(data, "fingerprint", record["fingerprint"])
-            run = run or self.create(data, record["name"], tags=provenance("train", git) | description(record))
+            run = run or self.create(data, run_name(record), tags=provenance("train", git) | description(record))
             opened = MlflowRun(self.client, run, training=training)
             opened.describe(record)
         if training:
@@ -227,12 +253,24 @@ def user() -> str:
         return "unknown"
 
 
+def name_of(record: Record) -> str:
+    """Return the name of a model without that of its data set."""
+    return str(record["name"]).removeprefix(f"{record['domain']['name']}-")
+
+
+def run_name(record: Record) -> str:
+    """Return the name of the run of a trained model."""
+    seed = record["configuration"]["seed"]
+    return name_of(record) + (f" seed {seed}" if seed else "")
+
+
 def description(record: Record) -> Tags:
     """Return what never changes about the run of a trained model, as tags."""
     data = str(record["domain"]["name"])
     return {
         "data": data,
-        "model": str(record["name"]).removeprefix(f"{data}-"),
+        "family": family_of(record),
+        "model": name_of(record),
         "seed": str(record["configuration"]["seed"]),
         **{key: record[key] for key in ("fingerprint", "data_digest", "code_digest")},
     }

@@ -35,6 +35,8 @@ def view_tags(order: str = LIKELIHOOD) -> dict[str, str]:
         "orderByKey": f"metrics.`{order}`",
         "orderByAsc": True,  # All headline scores are better if lower.
         "selectedColumns": columns(order),
+        "columnOrder": ["1", "attributes.`Run Name`", *columns(order)],
+        "columnWidths": {"attributes.`Run Name`": 150} | dict.fromkeys(columns(order), 120),
         "compareRunCharts": charts(),
         "compareRunSections": sections(),
         "isAccordionReordered": True,  # Otherwise MLflow sorts the groups of charts by name.
@@ -53,13 +55,14 @@ def columns(order: str) -> list[str]:
     """Return the columns of the list of runs: the scores, each with its error, the one of the order first."""
     scores = [order, *(name for name in HEADLINE if name != order)]
     shown = [key for name in scores for key in (name, f"{name}_error", f"{name}_deviation")]
-    return ["attributes.`Duration`", *(f"metrics.`{key}`" for key in shown), "params.`family`", "tags.`seed`"]
+    return [*(f"metrics.`{key}`" for key in shown), "params.`family`", "tags.`seed`"]
 
 
 def charts() -> list[Record]:
     """Return the samples of all runs, then one bar chart per score; errors get no chart."""
-    samples = {"type": "IMAGE", "uuid": "samples", "metricSectionId": "samples", "imageKeys": [FINAL], "step": 0}
-    training = {"type": "IMAGE", "uuid": "training", "metricSectionId": "train", "imageKeys": ["samples"], "step": 0}
+    grid = {"type": "IMAGE", "step": 0, "showRunParams": False}
+    samples = grid | {"uuid": "samples", "metricSectionId": "samples", "imageKeys": [FINAL]}
+    training = grid | {"uuid": "training", "metricSectionId": "train", "imageKeys": ["samples"]}
     bars = [{"type": "BAR", "uuid": name, "metricSectionId": "top", "metricKey": name} for name in HEADLINE]
     hidden = [
         {"type": "BAR", "uuid": key, "metricSectionId": "top", "metricKey": key, "deleted": True}
@@ -70,21 +73,25 @@ def charts() -> list[Record]:
 
 
 def sections() -> list[Record]:
-    """Return the groups of charts, in order."""
-    shown = [("samples", "Samples"), ("top", "Model metrics")]
-    return [{"uuid": key, "name": name, "display": True} for key, name in shown] + [
-        {"uuid": name, "name": name, "display": False} for name in FOLDED
+    """Return the groups of charts, in order; pictures are as wide as the page."""
+    folded = [{"uuid": name, "name": name, "display": False} for name in FOLDED]
+    return [
+        {"uuid": "top", "name": "Model metrics", "display": True, "columns": 3, "cardHeight": 280},
+        {"uuid": "samples", "name": "Samples", "display": True, "columns": 1, "cardHeight": 620},
+        *folded,
     ]
 
 
 def path_of_view(experiment: str) -> str:
     """Return the address of an experiment's view, relative to that of the server."""
-    return f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
+    mode = f"workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey={VIEW}"
+    return f"#/experiments/{experiment}/runs?{mode}"
 
 
 def path_of_run(experiment: str, run: str, artifact: str = "") -> str:
     """Return the address of a run, or of one of its artifacts, relative to that of the server."""
-    return f"#/experiments/{experiment}/runs/{run}" + (f"/artifacts/{artifact}" if artifact else "")
+    place = f"#/experiments/{experiment}/runs/{run}" + (f"/artifacts/{artifact}" if artifact else "")
+    return f"{place}?workflowType=machine_learning"
 
 
 def path_of_file(run: str, artifact: str) -> str:

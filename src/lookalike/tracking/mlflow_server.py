@@ -132,7 +132,7 @@ class MlflowRuns:
         """Group the seeds of every model below one run, and describe every experiment by the scores of its models."""
         for data in dict.fromkeys(record["domain"]["name"] for record, _ in shown):
             runs = group_seeds(self, [(record, run) for record, run in shown if record["domain"]["name"] == data])
-            order = main_distance(name for run in runs for name in run.known.metrics) or LIKELIHOOD
+            order = main_distance({name for run in runs for name in run.known.metrics}) or LIKELIHOOD
             order = order if order in HEADLINE else LIKELIHOOD
             runs.sort(key=lambda run: run.known.metrics.get(order, math.inf))
             self.describe(data, runs=runs, order=order)

@@ -44,6 +44,7 @@ def serve(uri: str, *, artifacts: str, start: str, announce: Callable[[str], Non
         constants.ARTIFACTS_DESTINATION_ENV_VAR: artifacts,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
+    sort_metrics()
     handlers.initialize_backend_stores(uri, uri, artifacts)
     from mlflow.server.fastapi_app import app
 
@@ -64,6 +65,19 @@ def serve(uri: str, *, artifacts: str, start: str, announce: Callable[[str], Non
         signal.signal(number, signal.SIG_IGN)
     settings = uvicorn.Config(opened, log_level="error", timeout_graceful_shutdown=1)
     Announcing(settings).run(sockets=[listening])
+
+
+def sort_metrics() -> None:
+    """Let this process list the headline scores of a run first, and then all other metrics by name.
+
+    MLflow lists metrics in the order of recording, which starts with losses; its page that compares runs opens on the
+    first metric.
+    """
+    import sqlalchemy
+    from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlRun
+
+    key = SqlLatestMetric.key
+    sqlalchemy.inspect(SqlRun).relationships["latest_metrics"].order_by = [key.contains("/"), key]
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -58,6 +58,8 @@ class MlflowRun:
 
     Attributes:
         lost: that error.
+        picture_of: the id of the run that holds the picture of the samples; None without a picture.
+        has_report: whether the run holds the report.
     """
 
     def __init__(self, client: Any, run: Any, *, training: bool) -> None:
@@ -68,6 +70,8 @@ class MlflowRun:
         self.shown: set[int] | None = None
         self.machine: Machine | None = None
         self.lost: Exception | None = None
+        self.picture_of = self.id if "recorded.sample" in run.data.tags else None
+        self.has_report = "recorded.report" in run.data.tags
         if training:
             client.update_run(self.id, status="RUNNING")
             seen = client.get_metric_history(self.id, "system/cpu_utilization_percentage") if run.data.metrics else []
@@ -145,20 +149,14 @@ class MlflowRun:
         for picture in content.files:
             if picture.name == PICTURE:
                 self._image(picture, FINAL, 0)
+                self.picture_of = self.id
         self.tags(content.tags)
-        self.mark(f"recorded.{stage}", content.digest)
         self.note()
+        self.mark(f"recorded.{stage}", content.digest)
 
-    def note(self, *, picture_of: str | None = None) -> None:
-        """Describe the run by its scores, its samples and its report.
-
-        Args:
-            picture_of: the id of the run that holds the picture; None for this one.
-        """
-        held = self.known.tags
-        picture_of = picture_of or (self.id if "recorded.sample" in held or "trial" in held else None)
-        report = "report/report.html" if "recorded.report" in held else ""
-        self.tags(with_note(run_note(self, picture_of=picture_of, report=report), held))
+    def note(self) -> None:
+        """Describe the run by its scores, its samples and its report."""
+        self.tags(with_note(run_note(self), self.known.tags))
 
     def preview_file(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Keep the first samples with the run."""
@@ -182,8 +180,9 @@ class MlflowRun:
         """Keep the files of a report with the run, by folder."""
         for folder, paths in files.items():
             self.files(paths, folder)
-        self.mark("recorded.report", digest)
+        self.has_report = True
         self.note()
+        self.mark("recorded.report", digest)
 
     def parameters(self, values: Lines) -> None:
         """Record settings. MLflow never changes a parameter, so a later value is kept in a tag `now.<key>`."""

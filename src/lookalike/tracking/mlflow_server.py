@@ -17,7 +17,7 @@ from lookalike.metrics.catalogue import LIKELIHOOD, main_distance
 from lookalike.tracking.content import HEADLINE, ROOT, Record, commit_of, family_of
 from lookalike.tracking.layout import changed, view_tags
 from lookalike.tracking.mlflow_run import MlflowRun
-from lookalike.tracking.notes import experiment_note, with_note
+from lookalike.tracking.notes import WRITTEN, experiment_note, with_note
 from lookalike.tracking.seeds import group_seeds
 from lookalike.workspace.addresses import read_address
 from lookalike.workspace.locks import file_lock
@@ -96,10 +96,10 @@ class MlflowRuns:
             self.experiments = self._find_experiments()
 
     def _find_experiments(self) -> dict[str, str]:
-        """Return the ids of the experiments that exist, by data set."""
+        """Return the ids of the experiments that exist and are described, by data set."""
         quoted = self.prefix.replace("'", "''")
         found = self.client.search_experiments(filter_string=f"name LIKE '{quoted}%'")
-        names = [(experiment.name, str(experiment.experiment_id)) for experiment in found]
+        names = [(one.name, str(one.experiment_id)) for one in found if WRITTEN in one.tags]
         return {name.removeprefix(self.prefix): key for name, key in names if name.startswith(self.prefix)}
 
     def experiment_of(self, data: str) -> str:
@@ -110,19 +110,20 @@ class MlflowRuns:
         """
         if data not in self.experiments:
             with self.lock():
-                self.experiments[data] = self._create_experiment(self.prefix + data)
-            self.describe(data, runs=[])
+                found = self._create_experiment(self.prefix + data)
+            self.describe(data, found, runs=[])
+            self.experiments[data] = found
         return self.experiments[data]
 
-    def describe(self, data: str, *, runs: list[MlflowRun], order: str = LIKELIHOOD) -> None:
+    def describe(self, data: str, experiment: str, *, runs: list[MlflowRun], order: str = LIKELIHOOD) -> None:
         """Lay out the pages of a data set's experiment and describe it by the scores of its runs.
 
         Args:
             data: the data set's name.
+            experiment: the experiment's id.
             runs: the rows of the table of scores.
             order: the score by which the pages sort the runs.
         """
-        experiment = self.experiments[data]
         known = self.client.get_experiment(experiment).tags
         note = with_note(experiment_note(data, experiment, runs), known)
         for key, value in changed(view_tags(order) | note, known).items():
@@ -135,7 +136,7 @@ class MlflowRuns:
             order = main_distance({name for run in runs for name in run.known.metrics}) or LIKELIHOOD
             order = order if order in HEADLINE else LIKELIHOOD
             runs.sort(key=lambda run: run.known.metrics.get(order, math.inf))
-            self.describe(data, runs=runs, order=order)
+            self.describe(data, self.experiment_of(data), runs=runs, order=order)
 
     def _create_experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException

@@ -30,23 +30,18 @@ def short_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def run_note(run: Any, *, picture_of: str | None, report: str) -> str:
-    """Return the description of a run.
-
-    Args:
-        run: an `MlflowRun`.
-        picture_of: the id of the run that holds `samples.png`; None without a picture.
-        report: the path of the report among its files; empty without a report.
-    """
+def run_note(run: Any) -> str:
+    """Return the description of an `MlflowRun`."""
     metrics, tags = run.known.metrics, run.known.tags
     parts = []
     if scores := [name for name in HEADLINE if name in metrics]:
         rows = [[title_of(name), score(name, metrics, tags)] for name in scores]
         parts.append(table(["score", "value ± error"], rows))
-    if picture_of:
-        parts.append(f"![samples]({path_of_file(picture_of, 'samples.png')})")
-    if report:
-        parts.append(f"[Report of the whole comparison]({path_of_run(run.experiment, run.id, report)})")
+    if run.picture_of:
+        parts.append(f"![samples]({path_of_file(run.picture_of, 'samples.png')})")
+    if run.has_report:
+        place = path_of_run(run.experiment, run.id, "report/report.html")
+        parts.append(f"[Report of the whole comparison]({place})")
     return "\n\n".join(parts)
 
 

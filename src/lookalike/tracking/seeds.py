@@ -49,7 +49,8 @@ def show_seeds(server: Any, key: str, seeds: Shown) -> MlflowRun:
     parent.tags(
         {name: first.known.tags[name] for name in same if name in first.known.tags} | {"seed": ", ".join(numbers)}
     )
-    parent.note(picture_of=first.id)
+    parent.picture_of = first.id
+    parent.note()
     if (name := f"{model} ({len(seeds)} seeds)") != parent.name:
         server.client.update_run(parent.id, name=name)
         parent.name = name

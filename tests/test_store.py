@@ -48,7 +48,7 @@ def runs(store: Path) -> list[Any]:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{store}")
-    experiment = client.get_experiment_by_name("lookalike")
+    experiment = client.get_experiment_by_name("lookalike/heights")
     assert experiment is not None
     found = client.search_runs([experiment.experiment_id])
     return sorted(found, key=lambda run: (run.info.run_name, run.data.params["seed"]))
@@ -86,7 +86,7 @@ def test_numbers_arrive_while_files_cannot_and_record_brings_the_files(
     (tmp_path / "mlartifacts").unlink()
     assert re.search(r"vae \w+: train, sample, evaluate\n  .*seed 1 \w+: train\n", lookalike("record").stdout)
     assert files(trained) == {"model.json", "weights.safetensors"}
-    assert files(evaluated) == {"metrics.json", "model.json", "samples.png", "weights.safetensors"}
+    assert files(evaluated) == {"metrics.json", "model.json", "preview.npz", "samples.png", "weights.safetensors"}
     assert len(re.findall("up to date\n", lookalike("record").stdout)) == 2
 
 
@@ -127,14 +127,14 @@ def test_a_moved_or_copied_store_names_the_artifacts_beside_it(
     before.rename(moved)
     call("train", moved, "model=mixture")
     assert not before.exists()
-    assert [len(files(run)) for run in runs(moved / "mlflow.db")] == [2, 4]
+    assert [len(files(run)) for run in runs(moved / "mlflow.db")] == [2, 5]
     assert before.as_uri() not in places(moved / "mlflow.db")
 
     shutil.copytree(moved, copied)
     original = places(moved / "mlflow.db")
     call("sample", copied, "model=mixture")
-    assert [len(files(run)) for run in runs(copied / "mlflow.db")] == [3, 4]
-    assert [len(files(run)) for run in runs(moved / "mlflow.db")] == [2, 4]
+    assert [len(files(run)) for run in runs(copied / "mlflow.db")] == [4, 5]
+    assert [len(files(run)) for run in runs(moved / "mlflow.db")] == [2, 5]
     assert places(moved / "mlflow.db") == original
     assert str(moved) not in places(copied / "mlflow.db")
     shutil.rmtree(moved)

@@ -48,7 +48,7 @@ def client_of(home: Path, name: str) -> Any:
 def tree(home: Path, name: str, *, store: str | None = None) -> tuple[Any, list[Any]]:
     """Return the parent run of a sweep and its children; a store of its own has no other runs."""
     client = client_of(home, store or name)
-    experiment = client.get_experiment_by_name("lookalike")
+    experiment = client.get_experiment_by_name("lookalike/heights")
     assert experiment is not None
     runs = list(client.search_runs([experiment.experiment_id], max_results=1000))
     runs = [run for run in runs if store is None or run.data.tags["sweep"] == name]

@@ -16,7 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lookalike.report.numbers import describe
 from lookalike.tracking import views
+from lookalike.tracking.content import HEADLINE
+from lookalike.tracking.notes import NOTE
 from lookalike.workspace.configuration import Config, compose
 from warm import Warm
 
@@ -94,7 +97,7 @@ def client(store: str) -> Any:
     return MlflowClient(store)
 
 
-def runs(store: str, experiment: str = "lookalike") -> list[Any]:
+def runs(store: str, experiment: str = "lookalike/heights") -> list[Any]:
     found = client(store).get_experiment_by_name(experiment)
     return list(client(store).search_runs([found.experiment_id])) if found else []
 
@@ -108,6 +111,11 @@ def files(store: str, run: Any, folder: str | None = None) -> list[str]:
     """Return the paths of all artifacts of a run."""
     found = client(store).list_artifacts(run.info.run_id, folder)
     return sorted(path for file in found for path in (files(store, run, file.path) if file.is_dir else [file.path]))
+
+
+def artifact(store: str, run: Any, path: str) -> str:
+    """Return where an artifact of a run lies."""
+    return str(client(store).download_artifacts(run.info.run_id, path))
 
 
 def preview_steps(store: str, run: Any) -> list[int]:
@@ -126,7 +134,8 @@ def snapshot(store: str) -> Snapshot:
     return {
         "status": run.info.status,
         "params": run.data.params,
-        "tags": run.data.tags,
+        "tags": run.data.tags
+        | {"mlflow.note.content": run.data.tags[NOTE].replace(run.info.run_id, "ID"), "described": ""},
         "metrics": {key: history(store, run, key) for key in run.data.metrics},
         "files": kept,
         "previews": preview_steps(store, run),
@@ -196,20 +205,69 @@ def test_one_run_holds_all_stages(tracked: Workspace) -> None:
     for name, version in json.loads((cell / "evaluate" / "cost.json").read_text())["versions"].items():
         assert held["tags"][f"protocol.versions.{name}"] == version
     for name, entry in scores.items():
-        assert held["metrics"][name] == [(0, entry["value"])]
-        assert held["metrics"][f"{name}_error"] == [(0, entry["standard_error"])]
-        assert held["metrics"].get(f"{name}_p_value") == ([(0, entry["p_value"])] if "p_value" in entry else None)
+        shown = name if name in HEADLINE else f"scores/{name}"
+        assert held["metrics"][shown] == [(0, entry["value"])]
+        assert held["metrics"][f"{shown}_error"] == [(0, entry["standard_error"])]
+        p_value = held["metrics"].get(f"scores/{name}_p_value")
+        assert p_value == ([(0, entry["p_value"])] if "p_value" in entry else None)
         assert "settings" in held["tags"][f"protocol.{name}"] or "extractor" in held["tags"][f"protocol.{name}"]
     for stage in ("train", "sample", "evaluate"):
         assert held["metrics"][f"cost/{stage}_work_seconds"][0][1] > 0
         assert held["metrics"][f"cost/{stage}_peak_memory_mb"][0][1] > 0
     assert held["metrics"]["cost/parameters"] == [(0, model["parameters"])]
     assert len(held["metrics"]["system/cpu_utilization_percentage"]) >= 1
-    assert held["files"] == ["metrics.json", "model.json", "samples.png", "weights.safetensors"]
+    assert held["files"] == ["metrics.json", "model.json", "preview.npz", "samples.png", "weights.safetensors"]
+    with np.load(cell / "sample" / "samples.npz") as file, np.load(artifact(tracked.store, run, "preview.npz")) as kept:
+        assert len(kept["samples"]) == 64
+        assert (kept["samples"] == file["samples"][:64]).all()
     with np.load(cell / "train" / "previews.npz") as previews:
         assert held["previews"] == sorted(int(name.removeprefix("step_")) for name in previews.files)
         assert len(held["previews"]) >= 3
-    assert run.info.run_name == "heights-vae"
+    assert run.info.run_name == "vae"
+
+
+def test_a_run_shows_few_headline_scores_and_describes_itself(tracked: Workspace) -> None:
+    run = only(tracked.store)
+    top = {key for key in run.data.metrics if "/" not in key}
+    assert top <= {f"{name}{part}" for name in HEADLINE for part in ("", "_error")}
+    assert {"bits_per_dim", "bits_per_dim_error", "wasserstein_1", "wasserstein_1_error"} <= top
+    assert len(top) <= 12
+    groups = {key.partition("/")[0] for key in run.data.metrics if "/" in key}
+    assert groups == {"scores", "cost", "train", "validation", "system"}
+    tags = run.data.tags
+    assert [tags[key] for key in ("data", "family", "model", "seed")] == ["heights", "vae", "vae", "0"]
+    assert run.data.params["family"] == "vae"
+    bits = describe({"value": run.data.metrics["bits_per_dim"], "error": run.data.metrics["bits_per_dim_error"]})
+    assert f"| Bits per dimension | ≤ {bits} |" in tags[NOTE]
+    assert f"![samples](get-artifact?path=samples.png&run_uuid={run.info.run_id})" in tags[NOTE]
+    finals = [path for path in files(tracked.store, run) if path.startswith("images/final_samples+step+0+")]
+    assert len([path for path in finals if path.endswith(".png")]) == 1
+
+
+def test_an_experiment_per_data_set_is_laid_out_and_described(tracked: Workspace) -> None:
+    tracked.run("record")
+    found = client(tracked.store).get_experiment_by_name("lookalike/heights")
+    assert found.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert found.tags["mlflow.experiment.primaryMetric.name"] == "wasserstein_1"
+    state = json.loads(json.loads(found.tags["mlflow.sharedViewState.scores"])["state"])
+    assert state["orderByKey"] == "metrics.`wasserstein_1`"
+    assert {"metrics.`bits_per_dim`", "metrics.`wasserstein_1_error`"} <= set(state["selectedColumns"])
+    run, note = only(tracked.store), found.tags[NOTE]
+    assert f"(#/experiments/{found.experiment_id}/runs?" in note
+    assert "viewStateShareKey=scores" in note
+    assert f"| [vae](#/experiments/{found.experiment_id}/runs/{run.info.run_id}?" in note
+
+
+def test_a_description_by_the_user_stays(tracked: Workspace, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    tracked.run("record", f"tracking.uri={store}")
+    run = only(store)
+    client(store).set_tag(run.info.run_id, NOTE, "mine")
+    client(store).delete_tag(run.info.run_id, "recorded.evaluate")
+    client(store).set_experiment_tag(run.info.experiment_id, NOTE, "ours")
+    tracked.run("record", f"tracking.uri={store}")
+    assert only(store).data.tags[NOTE] == "mine"
+    assert client(store).get_experiment(run.info.experiment_id).tags[NOTE] == "ours"
 
 
 def test_losses_are_recorded_while_training_runs(tracked: Workspace) -> None:
@@ -435,7 +493,7 @@ def test_another_seed_is_a_run_of_its_own_that_record_and_report_find(tracked: W
     for stage in ("train", "sample", "evaluate"):
         workspace.run(stage, "model=vae", "seed=1")
     run = only(workspace.store)
-    assert (run.info.run_name, run.info.status, run.data.tags["seed"]) == ("heights-vae", "FINISHED", "1")
+    assert (run.info.run_name, run.info.status, run.data.tags["seed"]) == ("vae seed 1", "FINISHED", "1")
     assert run.data.params["seed"] == "1"
     assert {f"recorded.{stage}" for stage in ("train", "sample", "evaluate")} <= run.data.tags.keys()
     assert re.fullmatch(r"\d+\.\d+.*", run.data.tags["protocol.versions.torch"])
@@ -453,8 +511,29 @@ def test_another_seed_is_a_run_of_its_own_that_record_and_report_find(tracked: W
     assert [re.sub(r" [0-9a-f]{16}", "", line).strip() for line in lines] == [
         "heights-vae: train, sample, evaluate, report", "heights-vae with seed 1: report"
     ]  # fmt: skip
-    assert sorted(run.data.params["seed"] for run in runs(workspace.store)) == ["0", "1"]
-    assert all(files(workspace.store, run, "report") == ["report/report.html"] for run in runs(workspace.store))
+    check_seeds(workspace.store, values)
+    assert workspace.run("record").stdout.count("up to date") == 2
+    check_seeds(workspace.store, values)
+
+
+def check_seeds(store: str, values: dict[str, float]) -> None:
+    """Check that two seeds are one run with mean and deviation, and below it one run per seed."""
+    children = [run for run in runs(store) if "aggregate" not in run.data.tags]
+    assert sorted(run.data.params["seed"] for run in children) == ["0", "1"]
+    assert all(files(store, run, "report") == ["report/report.html"] for run in children)
+    (parent,) = [run for run in runs(store) if "aggregate" in run.data.tags]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert (parent.info.run_name, parent.info.status) == ("vae (2 seeds)", "FINISHED")
+    assert [parent.data.tags[key] for key in ("data", "family", "model", "seed")] == ["heights", "vae", "vae", "0, 1"]
+    assert "seed" not in parent.data.params
+    assert parent.data.metrics["wasserstein_1"] == pytest.approx(np.mean(list(values.values())))
+    assert parent.data.metrics["wasserstein_1_deviation"] == pytest.approx(np.std(list(values.values()), ddof=1))
+    assert {key.partition("/")[0] for key in parent.data.metrics if "/" in key} == {"scores"}
+    assert not [key for key in parent.data.metrics if key.endswith(("_error", "_p_value"))]
+    assert "get-artifact?path=samples.png" in parent.data.tags[NOTE]
+    note = client(store).get_experiment(parent.info.experiment_id).tags[NOTE]
+    assert "[vae (2 seeds)]" in note
+    assert "[vae]" not in note
 
 
 def test_wandb_offline_writes_a_run_folder_with_the_same_content(tracked: Workspace, tmp_path: Path) -> None:

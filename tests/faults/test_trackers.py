@@ -77,7 +77,7 @@ def held(server: Server, experiment: str) -> list[dict[str, Any]]:
     from mlflow import MlflowClient
 
     client = MlflowClient(server.uri)
-    found = client.get_experiment_by_name(experiment)
+    found = client.get_experiment_by_name(f"{experiment}/heights")
     return [
         {
             "status": run.info.status,

@@ -99,7 +99,7 @@ def test_two_pipelines_and_two_sweeps_in_one_checkout(
     assert (status.returncode, status.stdout + status.stderr) == (0, "")
     runs = all_runs(uri, "lookalike")
     names = [run.info.run_name for run in runs if "sweep" not in run.data.tags]
-    assert names == ["heights-vae"]
+    assert names == ["vae"]
     trials: list[tuple[Any, Any]] = [
         (run.data.tags["sweep"], run.data.tags["trial"]) for run in runs if "mlflow.parentRunId" in run.data.tags
     ]

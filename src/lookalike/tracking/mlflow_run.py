@@ -3,15 +3,24 @@
 import contextlib
 import json
 import re
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from lookalike.domain.kinds import load_domain
-from lookalike.tracking.content import Content, Point, Record, flat
+from lookalike.tracking.content import Content, Point, Record, family_of, flat
+from lookalike.tracking.layout import FINAL
+from lookalike.tracking.notes import run_note, with_note
+from lookalike.workspace.files import save_arrays
 
 Lines = dict[str, str]
+
+PICTURE = "samples.png"
+"""The picture of a cell's samples."""
 
 
 class Machine:
@@ -49,15 +58,20 @@ class MlflowRun:
 
     Attributes:
         lost: that error.
+        picture_of: the id of the run that holds the picture of the samples; None without a picture.
+        has_report: whether the run holds the report.
     """
 
     def __init__(self, client: Any, run: Any, *, training: bool) -> None:
         self.client, self.id, self.training = client, run.info.run_id, training
+        self.name, self.experiment = run.info.run_name, run.info.experiment_id
         self.known, self.inputs = run.data, run.inputs.dataset_inputs
         self.curves: set[tuple[str, int]] | None = None
         self.shown: set[int] | None = None
         self.machine: Machine | None = None
         self.lost: Exception | None = None
+        self.picture_of = self.id if "recorded.sample" in run.data.tags else None
+        self.has_report = "recorded.report" in run.data.tags
         if training:
             client.update_run(self.id, status="RUNNING")
             seen = client.get_metric_history(self.id, "system/cpu_utilization_percentage") if run.data.metrics else []
@@ -66,7 +80,7 @@ class MlflowRun:
     def describe(self, record: Record) -> None:
         """Record the settings and the data of a model; the data come last and show that the run has both."""
         if not self.inputs:
-            self.parameters(flat(record["configuration"]))
+            self.parameters(flat(record["configuration"]) | {"family": family_of(record)})
             self.client.log_inputs(self.id, [dataset(record)])
 
     def points(self, points: list[Point]) -> None:
@@ -91,13 +105,17 @@ class MlflowRun:
 
     def preview(self, picture: Path, step: int) -> None:
         """Record samples that were drawn at a step of training, for the slider of the run's charts."""
+        if step not in self.previewed():
+            self._image(picture, "samples", step)
+            self.previewed().add(step)
+
+    def _image(self, picture: Path, key: str, step: int) -> None:
         from PIL import Image
 
         with self.keeping():
-            if self.lost is None and step not in self.previewed():
+            if self.lost is None:
                 with Image.open(picture) as image:
-                    self.client.log_image(self.id, image, key="samples", step=step)
-                self.previewed().add(step)
+                    self.client.log_image(self.id, image, key=key, step=step)
 
     def previewed(self) -> set[int]:
         """Return the steps whose samples the run holds."""
@@ -127,8 +145,25 @@ class MlflowRun:
         self.points(content.curves)
         self.results(content.results)
         self.files(content.files)
+        self.preview_file(content.arrays)
+        for picture in content.files:
+            if picture.name == PICTURE:
+                self._image(picture, FINAL, 0)
+                self.picture_of = self.id
         self.tags(content.tags)
+        self.note()
         self.mark(f"recorded.{stage}", content.digest)
+
+    def note(self) -> None:
+        """Describe the run by its scores, its samples and its report."""
+        self.tags(with_note(run_note(self), self.known.tags))
+
+    def preview_file(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Keep the first samples with the run."""
+        if arrays:
+            with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
+                save_arrays(Path(folder) / "preview.npz", arrays)
+                self.files([Path(folder) / "preview.npz"])
 
     def files(self, files: list[Path], folder: str | None = None) -> None:
         """Keep files with the run."""
@@ -145,6 +180,8 @@ class MlflowRun:
         """Keep the files of a report with the run, by folder."""
         for folder, paths in files.items():
             self.files(paths, folder)
+        self.has_report = True
+        self.note()
         self.mark("recorded.report", digest)
 
     def parameters(self, values: Lines) -> None:

@@ -22,13 +22,15 @@ class MlflowSweep:
     def __init__(self, server: MlflowRuns, sweep: Sweep) -> None:
         self.server, self.client, self.sweep = server, server.client, sweep
         self.about = sweep.read()
+        self.data = data_of(self.about)
         self.parent = self._parent()
         self.children = self._children()
         self.seen: dict[str, tuple[int, int]] = {}
 
     def _parent(self) -> MlflowRun:
         tags = description(self.about)
-        run = self.server.find("sweep_id", self.about["id"]) or self.server.create(self.sweep.name, tags=tags)
+        run = self.server.find(self.data, "sweep_id", self.about["id"])
+        run = run or self.server.create(self.data, self.sweep.name, tags=tags)
         parent = MlflowRun(self.client, run, training=False)
         parent.tags(tags)
         self.client.update_run(parent.id, status="RUNNING")
@@ -41,7 +43,7 @@ class MlflowSweep:
         query = f"tags.mlflow.parentRunId = '{self.parent.id}'"
         runs = get_results_from_paginated_fn(
             lambda count, token: self.client.search_runs(
-                [self.server.experiment], query, max_results=count, page_token=token
+                [self.server.experiment_of(self.data)], query, max_results=count, page_token=token
             ),
             max_results_per_page=1000,
         )
@@ -74,6 +76,7 @@ class MlflowSweep:
 
     def _create(self, state: Record) -> Any:
         return self.server.create(
+            self.data,
             title(state["overrides"], self.about["space"])[:200] or f"{state['data']}-{state['model']}",
             start_time=int(state["first"] * 1000),
             tags=provenance("sweep", self.about["git"])
@@ -175,8 +178,14 @@ def content_of(folder: Path, marker: str) -> Content:
         parameters={},
         tags={"training_fingerprint": training} | {key: v for content in contents for key, v in content.tags.items()},
         results=[point for content in contents for point in content.results],
+        arrays=contents[1].arrays,
         files=[folder / "sample" / "samples.png", folder / "evaluate" / "metrics.json"],
     )
+
+
+def data_of(about: Record) -> str:
+    """Return the data set in whose experiment a sweep lies: the first one."""
+    return str(next(iter(about["data"])))
 
 
 def description(about: Record) -> dict[str, str]:
@@ -218,10 +227,10 @@ def best_scores(summary: Record) -> dict[str, float]:
 
 def tag_promoted(server: MlflowRuns, about: Record, fingerprint: str, place: str) -> None:
     """Tag the run of a trial, and that of its sweep, with the file that has its values now."""
-    parent = server.find("sweep_id", about["id"])
+    parent = server.find(data_of(about), "sweep_id", about["id"])
     if parent is None:
         raise RuntimeError("it has no run of the sweep: record it with `lookalike record`")
     query = f"tags.mlflow.parentRunId = '{parent.info.run_id}' and tags.trial = '{fingerprint}'"
     server.client.set_tag(parent.info.run_id, "promoted", f"{fingerprint} in {place}")
-    for run in server.client.search_runs([server.experiment], query):
+    for run in server.client.search_runs([server.experiment_of(data_of(about))], query):
         server.client.set_tag(run.info.run_id, "promoted", place)

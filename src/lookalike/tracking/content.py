@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.metrics.catalogue import MAIN
 from lookalike.workspace.fingerprint import SOURCE, code_digest, git_state, source_of
 from lookalike.workspace.litter import files_below
 
@@ -22,6 +23,12 @@ TRAIN = Path(__file__).resolve().parents[1] / "stages" / "train.py"
 
 STAGES = ("train", "sample", "evaluate")
 """The stages of a run, in order."""
+
+HEADLINE = tuple(metric.name for metric in MAIN)
+"""The scores at the top level of a run. Names of all other numbers have a part before `/`, by which pages fold them."""
+
+PREVIEW_SAMPLES = 64
+"""Number of samples that are kept with a run."""
 
 
 class Point(NamedTuple):
@@ -44,6 +51,7 @@ class Content:
         curves: losses by step.
         results: final values, at step 0.
         previews: samples drawn during training, by step.
+        arrays: the first samples of the cell, and their classes if it has some, for `preview.npz`.
         files: files that are kept with the run.
     """
 
@@ -53,6 +61,7 @@ class Content:
     curves: list[Point] = dataclasses.field(default_factory=list)
     results: list[Point] = dataclasses.field(default_factory=list)
     previews: dict[int, NDArray[Any]] = dataclasses.field(default_factory=dict)
+    arrays: dict[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
     files: list[Path] = dataclasses.field(default_factory=list)
 
 
@@ -68,11 +77,7 @@ def read(stage: str, folder: Path, *, settings: Record | None = None) -> Content
     if stage == "train":
         return read_train(folder, found)
     if stage == "sample":
-        written = folder / "settings.json"
-        settings = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else settings
-        parameters = flat({"sampling": settings}) if settings else {}
-        picture = [folder / "samples.png"]
-        return Content(digest=found, parameters=parameters, results=cost(stage, folder), files=picture)
+        return read_sample(folder, found, settings)
     return read_evaluate(folder, found)
 
 
@@ -85,11 +90,28 @@ def read_train(folder: Path, found: str) -> Content:
     size += [Point(f"cost/train_{name}", record[name]) for name in ("steps", "flops") if name in record]
     return Content(
         digest=found,
-        parameters=flat(record["configuration"]),
+        parameters=flat(record["configuration"]) | {"family": family_of(record)},
         curves=[point for split in ("train", "validation") for point in curve(folder / f"loss_{split}.csv", split)],
         results=cost("train", folder) + size,
         previews=drawn,
         files=[folder / "weights.safetensors", folder / "model.json"],
+    )
+
+
+def read_sample(folder: Path, found: str, settings: Record | None) -> Content:
+    """Return the settings of sampling, the picture and the first samples."""
+    written, samples = folder / "settings.json", folder / "samples.npz"
+    settings = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else settings
+    arrays: dict[str, NDArray[Any]] = {}
+    if samples.is_file():
+        with np.load(samples, allow_pickle=False) as file:
+            arrays = {name: file[name][:PREVIEW_SAMPLES] for name in file.files}
+    return Content(
+        digest=found,
+        parameters=flat({"sampling": settings}) if settings else {},
+        results=cost("sample", folder),
+        arrays=arrays,
+        files=[folder / "samples.png"],
     )
 
 
@@ -99,7 +121,8 @@ def read_evaluate(folder: Path, found: str) -> Content:
     versions = scores.pop("versions", {})
     results, tags = cost("evaluate", folder), {f"protocol.versions.{name}": used for name, used in versions.items()}
     for name, entry in scores.items():
-        keys = {"value": name, "standard_error": f"{name}_error", "p_value": f"{name}_p_value"}
+        shown = score_key(name)
+        keys = {"value": shown, "standard_error": f"{shown}_error", "p_value": f"scores/{name}_p_value"}
         results += [Point(shown, float(entry[key])) for key, shown in keys.items() if entry.get(key) is not None]
         protocol = flat({key: value for key, value in entry.items() if key not in keys})
         tags[f"protocol.{name}"] = "; ".join(f"{key}={value}" for key, value in protocol.items())
@@ -111,6 +134,16 @@ def read_evaluate(folder: Path, found: str) -> Content:
         results=results,
         files=[folder / "metrics.json"],
     )
+
+
+def score_key(name: str) -> str:
+    """Return the name of a score in a view: headline scores are at the top level."""
+    return name if name in HEADLINE else f"scores/{name}"
+
+
+def family_of(record: Record) -> str:
+    """Return the family of a model: the file of its class."""
+    return str(record["configuration"]["model"]["_target_"]).split(".")[-2]
 
 
 def flat(nested: Record, prefix: str = "") -> dict[str, str]:

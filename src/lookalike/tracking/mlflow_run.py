@@ -3,15 +3,24 @@
 import contextlib
 import json
 import re
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from lookalike.domain.kinds import load_domain
-from lookalike.tracking.content import Content, Point, Record, flat
+from lookalike.tracking.content import Content, Point, Record, family_of, flat
+from lookalike.tracking.layout import FINAL
+from lookalike.tracking.notes import run_note, with_note
+from lookalike.workspace.files import save_arrays
 
 Lines = dict[str, str]
+
+PICTURE = "samples.png"
+"""The picture of a cell's samples."""
 
 
 class Machine:
@@ -53,6 +62,7 @@ class MlflowRun:
 
     def __init__(self, client: Any, run: Any, *, training: bool) -> None:
         self.client, self.id, self.training = client, run.info.run_id, training
+        self.name, self.experiment = run.info.run_name, run.info.experiment_id
         self.known, self.inputs = run.data, run.inputs.dataset_inputs
         self.curves: set[tuple[str, int]] | None = None
         self.shown: set[int] | None = None
@@ -66,7 +76,7 @@ class MlflowRun:
     def describe(self, record: Record) -> None:
         """Record the settings and the data of a model; the data come last and show that the run has both."""
         if not self.inputs:
-            self.parameters(flat(record["configuration"]))
+            self.parameters(flat(record["configuration"]) | {"family": family_of(record)})
             self.client.log_inputs(self.id, [dataset(record)])
 
     def points(self, points: list[Point]) -> None:
@@ -91,13 +101,17 @@ class MlflowRun:
 
     def preview(self, picture: Path, step: int) -> None:
         """Record samples that were drawn at a step of training, for the slider of the run's charts."""
+        if step not in self.previewed():
+            self._image(picture, "samples", step)
+            self.previewed().add(step)
+
+    def _image(self, picture: Path, key: str, step: int) -> None:
         from PIL import Image
 
         with self.keeping():
-            if self.lost is None and step not in self.previewed():
+            if self.lost is None:
                 with Image.open(picture) as image:
-                    self.client.log_image(self.id, image, key="samples", step=step)
-                self.previewed().add(step)
+                    self.client.log_image(self.id, image, key=key, step=step)
 
     def previewed(self) -> set[int]:
         """Return the steps whose samples the run holds."""
@@ -127,8 +141,31 @@ class MlflowRun:
         self.points(content.curves)
         self.results(content.results)
         self.files(content.files)
+        self.preview_file(content.arrays)
+        for picture in content.files:
+            if picture.name == PICTURE:
+                self._image(picture, FINAL, 0)
         self.tags(content.tags)
         self.mark(f"recorded.{stage}", content.digest)
+        self.note()
+
+    def note(self, *, picture_of: str | None = None) -> None:
+        """Describe the run by its scores, its samples and its report.
+
+        Args:
+            picture_of: the id of the run that holds the picture; None for this one.
+        """
+        held = self.known.tags
+        picture_of = picture_of or (self.id if "recorded.sample" in held or "trial" in held else None)
+        report = "report/report.html" if "recorded.report" in held else ""
+        self.tags(with_note(run_note(self, picture_of=picture_of, report=report), held))
+
+    def preview_file(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Keep the first samples with the run."""
+        if arrays:
+            with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
+                save_arrays(Path(folder) / "preview.npz", arrays)
+                self.files([Path(folder) / "preview.npz"])
 
     def files(self, files: list[Path], folder: str | None = None) -> None:
         """Keep files with the run."""
@@ -146,6 +183,7 @@ class MlflowRun:
         for folder, paths in files.items():
             self.files(paths, folder)
         self.mark("recorded.report", digest)
+        self.note()
 
     def parameters(self, values: Lines) -> None:
         """Record settings. MLflow never changes a parameter, so a later value is kept in a tag `now.<key>`."""

@@ -4,6 +4,7 @@ import contextlib
 import getpass
 import hashlib
 import importlib
+import math
 import os
 import sqlite3
 import tempfile
@@ -12,8 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from lookalike.tracking.content import ROOT, Record, commit_of
+from lookalike.metrics.catalogue import LIKELIHOOD, main_distance
+from lookalike.tracking.content import HEADLINE, ROOT, Record, commit_of, family_of
+from lookalike.tracking.layout import changed, view_tags
 from lookalike.tracking.mlflow_run import MlflowRun
+from lookalike.tracking.notes import experiment_note, with_note
+from lookalike.tracking.seeds import group_seeds
 from lookalike.workspace.addresses import read_address
 from lookalike.workspace.locks import file_lock
 
@@ -34,9 +39,6 @@ SETTINGS = {
 
 NO_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
 """Environment variables for a request that must not be repeated."""
-
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Tags of a new experiment: the UI shows it as one of model training, and not of prompts and traces."""
 
 SERVERS = ("http://", "https://", "databricks")
 """Beginnings of URIs that name a server and not a database."""
@@ -66,12 +68,12 @@ def load_client(uri: str) -> None:
 
 
 class MlflowRuns:
-    """An experiment on a tracking server.
+    """The experiments of a tracking server, one per data set.
 
     Args:
         uri: URI of the server, or a SQLAlchemy URI of its database; the variable MLFLOW_TRACKING_URI takes precedence.
             A relative SQLite file lies in the repository, with its artifacts beside it.
-        experiment: name of the experiment, which is created if it does not exist.
+        experiment: first part of the experiments' names; the second part is the name of the data set.
     """
 
     def __init__(self, *, uri: str, experiment: str) -> None:
@@ -90,18 +92,59 @@ class MlflowRuns:
             self.client = mlflow.MlflowClient(uri)
             if is_sqlite(self.uri):
                 settle(file_of(self.uri))
-            self.experiment = self._find_experiment(experiment)
+            self.prefix = f"{experiment}/"
+            self.experiments = self._find_experiments()
 
-    def _find_experiment(self, name: str) -> str:
+    def _find_experiments(self) -> dict[str, str]:
+        """Return the ids of the experiments that exist, by data set."""
+        quoted = self.prefix.replace("'", "''")
+        found = self.client.search_experiments(filter_string=f"name LIKE '{quoted}%'")
+        names = [(experiment.name, str(experiment.experiment_id)) for experiment in found]
+        return {name.removeprefix(self.prefix): key for name, key in names if name.startswith(self.prefix)}
+
+    def experiment_of(self, data: str) -> str:
+        """Return the id of the experiment of a data set, which is created if it does not exist.
+
+        It holds the runs of the data set's cells, and its sweeps with their trials. Do not call it inside `lock` for a
+        data set that this object has not seen yet.
+        """
+        if data not in self.experiments:
+            with self.lock():
+                self.experiments[data] = self._create_experiment(self.prefix + data)
+            self.describe(data, runs=[])
+        return self.experiments[data]
+
+    def describe(self, data: str, *, runs: list[MlflowRun], order: str = LIKELIHOOD) -> None:
+        """Lay out the pages of a data set's experiment and describe it by the scores of its runs.
+
+        Args:
+            data: the data set's name.
+            runs: the rows of the table of scores.
+            order: the score by which the pages sort the runs.
+        """
+        experiment = self.experiments[data]
+        known = self.client.get_experiment(experiment).tags
+        note = with_note(experiment_note(data, experiment, runs), known)
+        for key, value in changed(view_tags(order) | note, known).items():
+            self.client.set_experiment_tag(experiment, key, value)
+
+    def overview(self, shown: list[tuple[Record, MlflowRun]]) -> None:
+        """Group the seeds of every model below one run, and describe every experiment by the scores of its models."""
+        for data in dict.fromkeys(record["domain"]["name"] for record, _ in shown):
+            runs = group_seeds(self, [(record, run) for record, run in shown if record["domain"]["name"] == data])
+            order = main_distance({name for run in runs for name in run.known.metrics}) or LIKELIHOOD
+            order = order if order in HEADLINE else LIKELIHOOD
+            runs.sort(key=lambda run: run.known.metrics.get(order, math.inf))
+            self.describe(data, runs=runs, order=order)
+
+    def _create_experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
-            try:
-                return str(self.client.create_experiment(name, artifacts_of(self.uri), tags=EXPERIMENT_TAGS))
-            except MlflowException:
-                if (found := self.client.get_experiment_by_name(name)) is None:
-                    raise  # Otherwise another machine was faster.
+        try:
+            return str(self.client.create_experiment(name, artifacts_of(self.uri)))
+        except MlflowException:
+            if (found := self.client.get_experiment_by_name(name)) is None:
+                raise  # Otherwise another process or machine was faster.
         if found.lifecycle_stage == "deleted":
             raise RuntimeError(f"its experiment '{name}' is deleted: restore it or choose tracking.experiment")
         return str(found.experiment_id)
@@ -118,14 +161,14 @@ class MlflowRuns:
         with file_lock(path, timeout=LOCK_SECONDS):
             yield
 
-    def find(self, tag: str, value: str) -> Any:
-        """Return the run that has a tag, or None."""
+    def find(self, data: str, tag: str, value: str) -> Any:
+        """Return the run of a data set that has a tag, or None."""
         quoted = value.replace("'", "''")
-        found = self.client.search_runs([self.experiment], f"tags.{tag} = '{quoted}'", max_results=1)
+        found = self.client.search_runs([self.experiment_of(data)], f"tags.{tag} = '{quoted}'", max_results=1)
         return found[0] if found else None
 
-    def create(self, name: str, **more: Any) -> Any:
-        """Return a new run.
+    def create(self, data: str, name: str, **more: Any) -> Any:
+        """Return a new run of a data set.
 
         The request is sent once: a server that answers late may still create the run, and a second request would
         create a second run.
@@ -133,16 +176,17 @@ class MlflowRuns:
         before = {key: os.environ[key] for key in NO_RETRIES}
         os.environ.update(NO_RETRIES)
         try:
-            return self.client.create_run(self.experiment, run_name=name, **more)
+            return self.client.create_run(self.experiment_of(data), run_name=name, **more)
         finally:
             os.environ.update(before)
 
     def open(self, record: Record, *, training: bool) -> MlflowRun:
         """Return the run of a trained model, or of one that is about to be trained; it is created if necessary."""
-        git = commit_of(record, training=training)
+        git, data = commit_of(record, training=training), str(record["domain"]["name"])
+        self.experiment_of(data)
         with self.lock():
-            run = self.find("fingerprint", record["fingerprint"])
-            run = run or self.create(record["name"], tags=provenance("train", git) | description(record))
+            run = self.find(data, "fingerprint", record["fingerprint"])
+            run = run or self.create(data, run_name(record), tags=provenance("train", git) | description(record))
             opened = MlflowRun(self.client, run, training=training)
             opened.describe(record)
         if training:
@@ -209,12 +253,24 @@ def user() -> str:
         return "unknown"
 
 
+def name_of(record: Record) -> str:
+    """Return the name of a model without that of its data set."""
+    return str(record["name"]).removeprefix(f"{record['domain']['name']}-")
+
+
+def run_name(record: Record) -> str:
+    """Return the name of the run of a trained model."""
+    seed = record["configuration"]["seed"]
+    return name_of(record) + (f" seed {seed}" if seed else "")
+
+
 def description(record: Record) -> Tags:
     """Return what never changes about the run of a trained model, as tags."""
     data = str(record["domain"]["name"])
     return {
         "data": data,
-        "model": str(record["name"]).removeprefix(f"{data}-"),
+        "family": family_of(record),
+        "model": name_of(record),
         "seed": str(record["configuration"]["seed"]),
         **{key: record[key] for key in ("fingerprint", "data_digest", "code_digest")},
     }

@@ -93,7 +93,9 @@ class Registry:
         with self.server.lock():
             if (found := self.find(identity)) is not None:
                 return found, False
-            run_id = str(self.server.find("fingerprint", identity["fingerprint"]).info.run_id)
+            run_id = str(
+                self.server.find(str(row.record["domain"]["name"]), "fingerprint", identity["fingerprint"]).info.run_id
+            )
             model_id = self.log(row, cell, settings, run_id)
             version = self.client.create_model_version(
                 self.name,
@@ -121,7 +123,10 @@ class Registry:
         from lookalike.tracking.package import write_model
 
         logged = self.client.create_logged_model(
-            self.server.experiment, str(row.record["name"]), run_id, tags={"fingerprint": row.record["fingerprint"]}
+            self.server.experiment_of(data_of(row)),
+            str(row.record["name"]),
+            run_id,
+            tags={"fingerprint": row.record["fingerprint"]},
         )
         try:
             with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
@@ -170,11 +175,16 @@ def save(row: Row, folder: Path, logged: Any, run_id: str) -> None:
     )
 
 
+def data_of(row: Row) -> str:
+    """Return the name of the data set that a model was trained on."""
+    return str(row.record["domain"]["name"])
+
+
 def tags_of(row: Row) -> dict[str, str]:
     """Return what a version shows beside its identity."""
     section = row.record["configuration"]["model"]
     return {
-        "data": str(row.record["domain"]["name"]),
+        "data": data_of(row),
         "model": row.model,
         "data_digest": str(row.record["data_digest"]),
         "code_digest": str(row.record["code_digest"]),

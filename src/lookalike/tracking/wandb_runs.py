@@ -64,6 +64,9 @@ class WandbRuns:
             run.run()
         return run
 
+    def overview(self, shown: list[tuple[Record, Any]]) -> None:
+        """Do nothing: W&B computes means over a group of runs by itself."""
+
     def _id(self, fingerprint: str) -> str:
         """Return the id of the run with a fingerprint; a new one if there is no such run, or no longer."""
         entry = self.ledger.read().get(fingerprint)

@@ -45,6 +45,8 @@ class Server(Protocol):
 
     def open(self, record: Record, *, training: bool) -> Run: ...
 
+    def overview(self, shown: list[tuple[Record, Any]]) -> None: ...
+
 
 def lost_connections(error: BaseException) -> list[BaseException]:
     """Return the errors of a connection behind an error."""
@@ -114,26 +116,28 @@ def show_cells(server: Server, artifacts: Path, results: Path) -> Iterator[str]:
     Raises:
         Exception: the first error of a cell, after all other cells; or at once if the view is away.
     """
-    problem = None
+    problem, shown = None, []
     for path in sorted(artifacts.glob(CELLS)):
         cell = path.parents[1]
         data, model, seed = path.relative_to(artifacts).parts[:3]
         name = f"{data}-{model}" + (f" with seed {seed}" if seed != "0" else "")
         try:
             record = read_json(path, remedy=f"Delete {cell} and train again", keys=("fingerprint",))
-            new = show_cell(server, record, cell, artifacts, results)
+            run, new = show_cell(server, record, cell, artifacts, results)
+            shown.append((record, run))
             yield f"{name} {record['fingerprint']}: {', '.join(new) or 'up to date'}"
         except Exception as error:
             if lost_connections(error):
                 raise
             problem = problem or error
             yield f"{name}: not everything could be recorded"
+    server.overview(shown)
     if problem:
         raise problem
 
 
-def show_cell(server: Server, record: Record, cell: Path, artifacts: Path, results: Path) -> list[str]:
-    """Show a cell and its report; return what the view did not have."""
+def show_cell(server: Server, record: Record, cell: Path, artifacts: Path, results: Path) -> tuple[Run, list[str]]:
+    """Show a cell and its report; return its run and what the view did not have."""
     run = server.open(record, training=False)
     new = [
         stage
@@ -144,7 +148,7 @@ def show_cell(server: Server, record: Record, cell: Path, artifacts: Path, resul
     if report.covers(cell) and show_report(run, report.files(cell)):
         new.append("report")
     run.close("FINISHED")
-    return new
+    return run, new
 
 
 def show_report(run: Run, files: dict[str, list[Path]]) -> bool:

@@ -120,7 +120,7 @@ def differences(runs: list[Run]) -> list[str]:
 
 
 def hints(run: Run, runs: list[Run]) -> dict[str, str]:
-    """Return the parameters of a run that are not equal in all runs of its family; the seed stands in its title."""
+    """Return the parameters of a run that are not equal in all runs of its family; its title names the seed."""
     family = [other for other in runs if other.family == run.family]
     return {key: run.parameters.get(key, "not set") for key in differences(family) if key != "seed"}
 

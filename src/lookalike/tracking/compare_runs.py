@@ -1,6 +1,7 @@
 """`lookalike compare-runs`: a page with the first samples of many runs of one data set, from the tracking store."""
 
 import argparse
+import contextlib
 import functools
 import os
 import shlex
@@ -14,9 +15,19 @@ from lookalike.domain.domain import Domain
 from lookalike.domain.prepared import Prepared
 from lookalike.report.runs_page import Run, runs_page
 from lookalike.tracking.mlflow_server import SERVERS, file_of, is_sqlite
-from lookalike.tracking.run_choice import choose, entries_of, in_order, one_data_set, score_of, split_of, title_in
+from lookalike.tracking.run_choice import (
+    choose,
+    entries_of,
+    in_order,
+    one_data_set,
+    quoted,
+    score_of,
+    split_of,
+    title_in,
+)
 from lookalike.tracking.run_samples import Artifacts, sampling_of
 from lookalike.tracking.servers import Tracker, asked_for, quiet
+from lookalike.tracking.workspace import lost_connections
 from lookalike.workspace.addresses import hide
 from lookalike.workspace.configuration import ROOT, Config, absolute, compose
 from lookalike.workspace.errors import UserError
@@ -185,6 +196,8 @@ def run_of(
     client: Any, raw: Any, *, domain: Domain | None, asked: argparse.Namespace, score: str | None, server: str
 ) -> Found:
     """Return a run with its samples, or why it has none."""
+    from mlflow.exceptions import MlflowException
+
     tags, now = raw.data.tags, "now."
     parameters = raw.data.params | {key.removeprefix(now): v for key, v in tags.items() if key.startswith(now)}
     seed = tags.get("seed") or parameters.get("seed", "")
@@ -194,10 +207,10 @@ def run_of(
             samples: Any = artifacts.draw(sampling_of(parameters), count=asked.samples, seed=asked.noise)
         else:
             samples = artifacts.samples(domain, asked.samples)
-    except UserError as error:
-        return None, str(error)
-    except FileNotFoundError as error:
-        return None, f"its artifacts are not there ({error})"
+    except (UserError, OSError, MlflowException) as error:
+        if lost_connections(error):
+            raise
+        return None, next(iter(str(error).splitlines()), repr(error))
     if samples is None:
         return None, f"it has no samples ({raw.info.status.lower()})"
     is_array = not hasattr(samples, "convert")
@@ -231,13 +244,15 @@ def prepared_of(config: Config, data: str, found: list[Any]) -> Prepared | None:
 
 
 def domain_of(client: Any, found: list[Any]) -> Domain | None:
-    """Return the domain of a data set from the first run that keeps its model; None if none does."""
-    for run in found:
-        try:
+    """Return the domain of a data set, from any run of it that keeps its model; None if none does."""
+    digest = next((run.data.tags["data_digest"] for run in found if "data_digest" in run.data.tags), "")
+    experiments = list({run.info.experiment_id for run in found})
+    # Trials of a sweep keep no model; the runs of cells do, and have a fingerprint.
+    trained = f"tags.data_digest = {quoted(digest)} and tags.fingerprint != ''"
+    for run in client.search_runs(experiments, trained, max_results=AT_ONCE):
+        with contextlib.suppress(UserError, OSError):
             if (domain := Artifacts(client, run.info.run_id).domain()) is not None:
                 return domain
-        except (UserError, FileNotFoundError):
-            continue
     return None
 
 

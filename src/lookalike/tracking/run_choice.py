@@ -155,5 +155,5 @@ def split_of(run: Any) -> str:
 
 def title_in(runs: list[Any], score: str) -> str:
     """Return the title of a score, which for bits depends on their unit."""
-    units = {protocol_of(run, score).get("unit") for run in runs}
+    units = {protocol_of(run, score).get("unit") for run in runs} - {None}
     return "Bits per observation" if score == LIKELIHOOD and units == {"bits/observation"} else title_of(score)

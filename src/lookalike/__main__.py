@@ -21,6 +21,7 @@ COMMANDS = {
     "promote": "write the winner of a sweep into conf/",
     "record": "bring MLflow and W&B up to date with the files",
     "register": "register the trained families of a data set in MLflow",
+    "compare-runs": "write a page with the samples of many runs, side by side",
     "ui": "open MLflow's pages of all runs",
     "report": "show the leaderboard and where the report lies",
 }
@@ -31,8 +32,8 @@ def usage() -> str:
     lines = ["usage: lookalike COMMAND [GROUP=CHOICE ...] [KEY=VALUE ...]", "", "stages of the pipeline:"]
     for stage in STAGES:
         line = (importlib.import_module(f"lookalike.stages.{stage}").__doc__ or stage).splitlines()[0]
-        lines.append(f"  {stage:<10}{line.partition(':')[0].rstrip('.')}")
-    lines += ["", "more commands:", *(f"  {name:<10}{text}" for name, text in COMMANDS.items())]
+        lines.append(f"  {stage:<14}{line.partition(':')[0].rstrip('.')}")
+    lines += ["", "more commands:", *(f"  {name:<14}{text}" for name, text in COMMANDS.items())]
     return "\n".join([*lines, "", "`lookalike COMMAND --help` lists what a command accepts."])
 
 
@@ -78,6 +79,11 @@ def run_command() -> None:
         importlib.import_module("lookalike.cells.command" if command == "cells" else "lookalike.cells.first").main(
             sys.argv[1:]
         )
+        return
+    if command == "compare-runs":
+        from lookalike.tracking.compare_runs import main as compare_runs
+
+        compare_runs(sys.argv[1:])
         return
     if command in ("sweep", "promote"):
         importlib.import_module("lookalike.sweeps.command" if command == "sweep" else "lookalike.sweeps.promote").main()

@@ -1,12 +1,9 @@
 """`report.html`: one file that needs no other file, made of tables, their rankings and their figures."""
 
-import base64
 import dataclasses
-import io
 from typing import Any
 
 from markupsafe import Markup
-from PIL import Image
 
 from lookalike.metrics.catalogue import LIKELIHOOD, NOVELTY, SUPPORT, TESTS, TRUTH, main_distance, title_of
 from lookalike.report import clouds, figures, maps, pictures, style
@@ -75,7 +72,7 @@ def section(table: Table) -> dict[str, Any]:
             name: svgs(panels, f"{table.name}-{name}") for name, panels in (drawings | {"trades": trades}).items()
         },
         "pictures": {
-            name: [(row, data_uri(images[name])) for row, images in drawn if name in images] for name in names
+            name: [(row, pictures.data_uri(images[name])) for row, images in drawn if name in images] for name in names
         },
         "behind": {row.model: behind(row, table) for row in table.rows},
         "facts": facts(table),
@@ -112,13 +109,6 @@ def caption(row: Row) -> str:
         return f"KL {describe(row.metrics['kl'])} nats"
     name = main_distance(row.metrics)
     return f"{title_of(name)} {describe(row.metrics[name])}" if name else ""
-
-
-def data_uri(image: Image.Image) -> str:
-    """Return a picture as a data URI, one pixel per pixel; the page enlarges it."""
-    content = io.BytesIO()
-    image.save(content, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def svgs(panels: Panels, name: str) -> dict[str, Markup]:

@@ -1,5 +1,7 @@
 """Pictures of images: samples, the training images nearest to them, the places where samples and test data differ."""
 
+import base64
+import io
 from typing import Any
 
 import numpy as np
@@ -37,3 +39,10 @@ def above_nearest(samples: NDArray[Any], training: NDArray[Any], rows: NDArray[A
     """Return lines of samples, each followed by the line of training images of the given rows."""
     lines = [slice(start, min(start + COLUMNS, len(rows))) for start in range(0, len(rows), COLUMNS)]
     return np.concatenate([part for line in lines for part in (samples[line], training[rows[line]])])
+
+
+def data_uri(image: Image.Image) -> str:
+    """Return a picture as a data URI, one pixel per pixel; the page enlarges it."""
+    content = io.BytesIO()
+    image.save(content, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

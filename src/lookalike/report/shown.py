@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
+from markupsafe import Markup
 from PIL import Image
 
 from lookalike.domain.domain import Domain
@@ -11,6 +12,7 @@ from lookalike.report.densities import density_panels
 from lookalike.report.maps import plane_panels
 from lookalike.report.panels import PANEL, Panels
 from lookalike.report.pictures import image_pictures
+from lookalike.report.thumbnails import image_thumbnails, table_thumbnails
 
 
 def describe_places(domain: Domain) -> str:
@@ -46,17 +48,32 @@ class Shown:
         task: the task of Hugging Face's hub that a model of such data belongs to.
         pictures: pictures of the observations of a row, by name.
         panels: figures of the probabilities of every family, by name.
+        thumbnails: a small picture of the first samples of each of many runs, by run, and of data under the name "".
+        legend: how to read these pictures.
     """
 
     describe: Callable[[Domain], str] = describe_places
     task: dict[str, str] = dataclasses.field(default_factory=lambda: {"type": "other", "name": "density estimation"})
     pictures: Callable[..., dict[str, Image.Image]] = lambda row, table, *, zoom=1: {}
     panels: Callable[[Table], dict[str, Panels]] = lambda table: {}
+    thumbnails: Callable[..., dict[str, Markup]] = lambda domain, drawn, data, *, room: {}
+    legend: str = ""
 
 
 SHOWN = {
-    "image": Shown(describe=describe_image, task={"type": "unconditional-image-generation"}, pictures=image_pictures),
-    "table": Shown(describe=describe_table, panels=table_panels),
+    "image": Shown(
+        describe=describe_image,
+        task={"type": "unconditional-image-generation"},
+        pictures=image_pictures,
+        thumbnails=image_thumbnails,
+        legend="All images have the same scale.",
+    ),
+    "table": Shown(
+        describe=describe_table,
+        panels=table_panels,
+        thumbnails=table_thumbnails,
+        legend="Orange: the samples. Grey: the data, if they are on this machine. All panels have the same axes.",
+    ),
 }
 
 

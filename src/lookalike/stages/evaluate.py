@@ -42,7 +42,7 @@ def score_and_write(config: Config) -> None:
     set_threads(config.trainer)
     # Import SciPy only now: it reads the number of threads when it is loaded.
     from lookalike.evaluation.entries import content_of
-        from lookalike.evaluation.headline import headline
+    from lookalike.evaluation.headline import headline
     from lookalike.evaluation.score import score
 
     config = for_domain(config, prepared.domain)

@@ -12,9 +12,9 @@ import yaml
 
 from lookalike.report.cards import FAMILIES, cards, described
 from lookalike.report.cells import Table, read_tables
-from lookalike.report.protocols import protocol_of
 from lookalike.report.mistakes import mistakes
 from lookalike.report.numbers import describe
+from lookalike.report.protocols import protocol_of
 from lookalike.workspace.configuration import choices
 from lookalike.workspace.pipeline import Listed
 from test_report import FLOORS, MODELS, TRAINED, bits, distance, table_of, write_cells

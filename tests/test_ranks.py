@@ -200,7 +200,7 @@ def test_no_more_than_5_per_cent_of_columns_with_a_measured_goal_have_one_behind
     wrong = 0
     for _ in range(200):
         values = simulated(rng, truth=np.zeros(8))
-        goal = {"goal": 5.0 + 0.3 * rng.normal(), "goal_deviations": 0.3 * rng.normal(size=B)}
+        goal: dict[str, Any] = {"goal": 5.0 + 0.3 * rng.normal(), "goal_deviations": 0.3 * rng.normal(size=B)}
         wrong += any(rank != (1, 8) for rank in ranks(dataclasses.replace(values, **goal)).truth)
     assert wrong <= stats.binom(200, 0.05).ppf(0.99)
 
@@ -284,7 +284,7 @@ def test_ranks_by_the_distance_to_real_data() -> None:
 
 
 def test_a_score_whose_error_is_not_known_has_no_rank() -> None:
-    odd = {"rankable": False, "why_not_ranked": "187 points are too few for its interval"}
+    odd: dict[str, Any] = {"rankable": False, "why_not_ranked": "187 points are too few for its interval"}
     found = standings(family("a", 1.0), family("b", 2.0, **odd), family("c", 9.0))
     assert marks(found) == {"a": "1", "b": "", "c": "2"}
     assert found.places["b"].refused == "187 points are too few for its interval"

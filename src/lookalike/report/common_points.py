@@ -35,10 +35,12 @@ class Anchored:
             squares sum up to the squared standard error, and those of a difference to that of a difference.
         anchor: the family that it is anchored to; empty where it was scored on as many points as any other.
         shift: what the anchor has added to the mean.
+        rest: the standard error that its own points leave; of several anchors the one that leaves least is taken.
     """
 
     values: Floats
     influence: Floats
+    rest: float
     anchor: str = ""
     shift: float = 0.0
 
@@ -58,10 +60,10 @@ def anchored(families: dict[str, Scored]) -> dict[str, Anchored]:
     found = {}
     for name, scored in families.items():
         places = np.searchsorted(points, scored.rows)
-        own = Anchored(values=scored.bits.mean(axis=1), influence=influence(scored.bits.mean(axis=0), places, points))
-        better = [on_anchor(scored, anchor, points, name=other) for other, anchor in anchors.items() if other != name]
-        # Among several anchors the one that leaves the smallest error is taken.
-        found[name] = min([own, *filter(None, better)], key=lambda one: one.error)
+        own = influence(scored.bits.mean(axis=0), places, points)
+        alone = Anchored(values=scored.bits.mean(axis=1), influence=own, rest=float(np.linalg.norm(own)))
+        others = [on_anchor(scored, anchor, points, name=other) for other, anchor in anchors.items() if other != name]
+        found[name] = min([alone, *filter(None, others)], key=lambda one: one.rest)
     return found
 
 
@@ -80,6 +82,7 @@ def on_anchor(scored: Scored, anchor: Scored, points: NDArray[np.int64], *, name
     return Anchored(
         values=scored.bits.mean(axis=1) + shift,
         influence=rest + slope * influence(whole, np.searchsorted(points, anchor.rows), points),
+        rest=float(np.linalg.norm(rest)),
         anchor=name,
         shift=shift,
     )

@@ -143,7 +143,7 @@ def behind(table: Table) -> dict[str, str]:
         gap = means[model].values.mean() - means[first[0]].values.mean()
         value, error = rounded(gap, float(np.linalg.norm(means[model].influence - means[first[0]].influence)))
         anchor = f", anchored to {means[model].anchor}" if means[model].anchor else ""
-        found[model] = f"{value} ± {error} bits above {first[0]}, on common test points{anchor}."
+        found[model] = f"{value}{f' ± {error}' if error else ''} bits above {first[0]}, on common test points{anchor}."
     return found
 
 

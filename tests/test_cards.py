@@ -12,9 +12,9 @@ import yaml
 
 from lookalike.report.cards import FAMILIES, cards, described
 from lookalike.report.cells import Table, read_tables
-from lookalike.report.contest import Entrant
 from lookalike.report.mistakes import mistakes
 from lookalike.report.numbers import describe
+from lookalike.report.protocols import protocol_of
 from lookalike.workspace.configuration import choices
 from lookalike.workspace.pipeline import Listed
 from test_report import FLOORS, MODELS, TRAINED, bits, distance, table_of, write_cells
@@ -94,7 +94,7 @@ def test_a_card_says_what_coarser_steps_of_a_solver_change(tables: list[Table]) 
     assert "coarser: change -0.0184, standard error 0.00123, points 100, settings solver rk4, steps 10" in card
     assert "coarser" not in cards(table)["heights-vae.md"]
     # What a solver's steps change is a result: seeds, and rankings, need not share it.
-    assert "coarser" not in Entrant(entry=row.metrics["bits_per_dim"]).protocol
+    assert "coarser" not in protocol_of(row.metrics["bits_per_dim"])
 
 
 def test_a_family_is_described_by_its_own_file_formula_and_reference_included(tables: list[Table]) -> None:

@@ -26,10 +26,11 @@ from lookalike.metrics.catalogue import LIKELIHOOD as BITS
 from lookalike.report import clouds, densities, figures, pictures, style
 from lookalike.report.cells import REAL, Row, Table, read_tables
 from lookalike.report.leaderboard import leaderboard, to_csv, to_markdown
+from lookalike.report.likelihoods import on_common_points
 from lookalike.report.numbers import describe, p_value, rounded
-from lookalike.report.page import facts
+from lookalike.report.page import behind, facts, more_seeds
 from lookalike.report.panels import Draw, panel
-from lookalike.report.ranking import caught, paired_difference, present, rank
+from lookalike.report.ranking import OF_SEEDS, caught, present, rank
 from lookalike.report.results import NAMES, save, show
 from lookalike.workspace.configuration import ROOT, choices
 from lookalike.workspace.errors import UserError
@@ -318,10 +319,10 @@ def best(table: Table, metric: str) -> list[str]:
     return [line.model for line in ranking.lines if (number := line.numbers[column]) and number.best]
 
 
-def test_the_best_are_those_within_two_errors_and_floors_and_real_data_do_not_compete() -> None:
+def test_the_best_are_those_that_none_is_certainly_better_than_and_floors_and_real_data_do_not_compete() -> None:
     table = table_of(
         ("copycat", distance(1, 0.1)), ("vae", distance(5.0, 0.1)), ("gan", distance(5.2, 0.1)),
-        ("flow", distance(5.3, 0.1)), real=distance(1, 0.1),
+        ("flow", distance(5.45, 0.1)), real=distance(1, 0.1),
     )  # fmt: skip
     assert best(table, "frechet_distance") == ["vae", "gan"]
 
@@ -331,10 +332,29 @@ def test_likelihoods_are_compared_point_by_point() -> None:
     assert best(table, BITS) == [
         "vae"
     ]  # The points differ from each other, and the two families by the same amount at each point.
-    difference = paired_difference(table.families[1], table.families[0])
-    assert difference is not None
-    assert difference[0] == pytest.approx(0.1)
-    assert difference[2] == 50
+    assert behind(table) == {"flow": "0.1 bits above vae, on common test points."}
+
+
+def on_parts() -> Table:
+    """Return a table in which `vae` was scored on a part of the points alone, on easy ones."""
+    table = table_of(("autoregressive", bits(7.0, 0.08)), ("vae", bits(7.1, 0.08, "lower bound")))
+    (whole, part), easy = table.families, np.r_[0:25, 26:50:6]
+    hard = -7.1 - 0.9 * np.linspace(-1, 1, 50)[easy] + 0.01 * np.cos(np.arange(29))
+    entry = part.metrics[BITS] | {"value": -hard.mean(), "points": 29}
+    moved = dataclasses.replace(part, metrics={BITS: entry}, arrays={"rows_test": easy, "log_likelihood_test": hard})
+    return dataclasses.replace(table, families=on_common_points([whole, moved]))
+
+
+def test_a_likelihood_on_fewer_points_is_anchored_to_one_on_all_points() -> None:
+    table = on_parts()
+    entry = table.families[1].metrics[BITS]
+    assert entry["anchor"] == "autoregressive"
+    assert entry["scored"]["value"] < 6.8
+    assert entry["value"] == pytest.approx(7.1, abs=0.01)
+    assert "| vae | lower bound, n = 29 | ≤ 7.1" in to_markdown([table])
+    assert "anchored to autoregressive" in behind(table)["vae"]
+    column = [line for line in csv.DictReader(to_csv([table]).splitlines()) if line["model"] == "vae"]
+    assert (column[0]["rank"], column[0]["rank_as_stated"], column[0]["anchor"]) == ("1–2?", "2", "autoregressive")
 
 
 def test_a_metric_outside_the_catalogue_is_shown_without_a_winner() -> None:
@@ -356,15 +376,15 @@ def test_a_list_of_seeds_that_are_none_is_refused(tmp_path: Path, content: str) 
 def test_ranks_and_ties_stand_in_the_markdown_table_and_in_the_csv() -> None:
     table = table_of(
         ("copycat", distance(1, 0.1)), ("vae", distance(5.0, 0.1)), ("gan", distance(5.2, 0.1)),
-        ("flow", distance(5.3, 0.1)), ("independent", distance(9.0, 0.1)), real=distance(1, 0.1),
+        ("flow", distance(5.45, 0.1)), ("independent", distance(9.0, 0.1)), real=distance(1, 0.1),
     )  # fmt: skip
     lines = [line for line in to_markdown([table]).splitlines() if line.startswith("| ")][2:]
     assert [line.split(" | ")[2].strip("| ") for line in lines] == [
-        "1.00 ± 0.10", "1.00 ± 0.10", "**5.00 ± 0.10 (1)**", "**5.20 ± 0.10 (=1)**", "5.30 ± 0.10 (2)",
+        "1.00 ± 0.10", "1.00 ± 0.10", "**5.00 ± 0.10 (1–2)**", "**5.20 ± 0.10 (1–3)**", "5.45 ± 0.10 (2–3)",
         "9.00 ± 0.10",
     ]  # fmt: skip
     ranks = {line["model"]: line["rank"] for line in csv.DictReader(to_csv([table]).splitlines())}
-    assert ranks == {REAL: "", "copycat": "", "vae": "1", "gan": "=1", "flow": "2", "independent": ""}
+    assert ranks == {REAL: "", "copycat": "", "vae": "1–2", "gan": "1–3", "flow": "2–3", "independent": ""}
 
 
 def test_a_number_of_another_protocol_is_shown_without_a_rank_and_the_difference_is_named() -> None:
@@ -375,11 +395,12 @@ def test_a_number_of_another_protocol_is_shown_without_a_rank_and_the_difference
     )
     board = to_markdown([table])
     assert "| flow | none | 1.00 ± 0.10 † |" in board
+    assert "told apart in 4 of 5 cases: Fréchet distance 0.4" in board
     note = "flow is not ranked by Fréchet distance, because its protocol differs: samples 200, not 10,000."
     assert f"\n\n† {note}\n" in board
     assert best(table, "frechet_distance") == ["vae"]
     (line,) = [line for line in csv.DictReader(to_csv([table]).splitlines()) if line["model"] == "flow"]
-    assert (line["rank"], line["not_ranked"]) == ("", "samples 200, not 10,000")
+    assert (line["rank"], line["not_ranked"]) == ("", "its protocol differs: samples 200, not 10,000")
 
 
 def test_a_family_with_another_budget_is_refused_and_one_without_training_is_not(copy: Path) -> None:
@@ -389,8 +410,9 @@ def test_a_family_with_another_budget_is_refused_and_one_without_training_is_not
     table = read_tables(copy, LISTED)[0][0]
     (vae,) = (line for line in rank(table).lines if line.model == "vae")
     # The first of two trained families sets the protocol; families without steps agree with any.
-    assert [number.refused for number in vae.numbers if number] == ["budget.scale 10.0, not 1.0"] * 3
-    ranked = {line.model for line in rank(table).lines if line.numbers[0] and line.numbers[0].rank}
+    refused = "its protocol differs: budget.scale 10.0, not 1.0"
+    assert [number.place.refused for number in vae.numbers if number] == [refused] * 3
+    ranked = {line.model for line in rank(table).lines if line.numbers[0] and line.numbers[0].place.truth}
     assert ranked == {"flow_matching"}
 
 
@@ -401,8 +423,8 @@ def test_bits_of_different_splits_are_not_compared_point_by_point(copy: Path) ->
     table = read_tables(copy, LISTED)[0][0]
     (vae,) = (line for line in rank(table).lines if line.model == "vae")
     assert vae.numbers[0]
-    assert vae.numbers[0].refused == "split validation, not test"
-    assert paired_difference(table.families[1], table.families[0]) is None
+    assert vae.numbers[0].place.refused == "its protocol differs: split validation, not test"
+    assert "vae" not in behind(table)
 
 
 # Several training seeds
@@ -450,10 +472,12 @@ def test_scores_over_seeds_are_mean_and_deviation_and_say_of_how_many(repeated: 
         assert "seeds" not in board[model]["wasserstein_1"]
     text = describe(board["vae"][BITS])
     assert text.startswith("≤ ")
-    assert text.endswith("± 0.46, n = 3")
+    assert text.endswith("± 0.46, 3 seeds")
     markdown = to_markdown(tables)
     assert text in markdown
-    assert "Value ± standard error, or mean ± standard deviation over n training seeds." in markdown
+    assert "Value ± standard error, or mean ± standard deviation over training seeds." in markdown
+    assert f"## heights\n\n{OF_SEEDS}\n" in markdown
+    assert more_seeds(tables[0]) == ""
     (line,) = [
         line
         for line in csv.DictReader(to_csv(tables).splitlines())
@@ -544,7 +568,11 @@ def test_copies_are_caught_by_what_real_data_score() -> None:
     ]  # fmt: skip
     lines = {line.model: line.numbers for line in rank(table, present(table, NOVELTY)).lines}
     assert [number.copied for number in lines["gan"] if number] == [True, False, True, False]
-    assert not any(number.copied or number.best for model in (REAL, "uniform") for number in lines[model] if number)
+    assert not any(number.copied for model in (REAL, "uniform") for number in lines[model] if number)
+    # Families are ranked by their distance to real data, in whichever direction.
+    assert [[str(number.place) for number in lines[model] if number][:2] for model in ("vae", "gan")] == [
+        ["1", "2"], ["2", "1"]
+    ]  # fmt: skip
 
 
 def test_repeats_are_compared_at_one_number_of_samples_only() -> None:
@@ -558,7 +586,7 @@ def test_real_data_and_floors_do_not_compete_in_fidelity_and_ties_are_marked() -
         return {"precision": {"value": value, "error": 0.01}}
 
     table = table_of(
-        ("copycat", precision(0.99)), ("vae", precision(0.8)), ("gan", precision(0.82)), ("flow", precision(0.7)),
+        ("copycat", precision(0.99)), ("vae", precision(0.8)), ("gan", precision(0.82)), ("flow", precision(0.6)),
         real=precision(0.9),
     )  # fmt: skip
     ranking = rank(table, present(table, SUPPORT))

@@ -17,9 +17,12 @@ class Metric:
     Attributes:
         name: its name in `metrics.json`.
         title: its name for reading.
-        better: which values are better; None where the value of real data is the best one.
+        better: which values are better, up to the goal; None where values on both sides of the goal are found alike.
+        goal: the best value: a number, or the value of real data; None where it is the end of the scale.
         real: what real data outside the test set score, in words.
         unit: unit of the value; empty for a number without unit.
+        needs_equal_counts: whether the value for real data depends on their number, so that it is a goal only for
+            families with as many samples.
         copies: on which side of the value of real data copies of the training data lie; None where they do not show.
     """
 
@@ -27,8 +30,22 @@ class Metric:
     title: str
     better: Better | None
     real: str
+    goal: float | Literal["real"] | None = None
     unit: str = ""
+    needs_equal_counts: bool = False
     copies: Better | None = None
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether families are ranked by it: a metric outside the catalogue does not say which values are best."""
+        return self.better is not None or self.goal is not None
+
+    @property
+    def arrow(self) -> str:
+        """Which values are best, as a sign behind the title."""
+        if self.goal is not None:
+            return f"→ {self.goal}"
+        return {"lower": "↓", "higher": "↑", None: ""}[self.better]
 
 
 MAIN = (
@@ -43,18 +60,20 @@ MAIN = (
 """How likely are unseen data, and how close do samples come to them?"""
 
 SUPPORT = (
-    Metric(name="precision", title="Precision", better="higher", real="below 1"),
-    Metric(name="recall", title="Recall", better="higher", real="below 1"),
-    Metric(name="density", title="Density", better="higher", real="about 1"),
-    Metric(name="coverage", title="Coverage", better="higher", real="below 1"),
-    Metric(name="nearest_sample_distance", title="Nearest-sample distance", better="lower", real="above 0"),
-    Metric(name="classifier_confidence", title="Classifier confidence", better=None, real="a value of their own"),
+    Metric(name="precision", title="Precision", better="higher", goal="real", real="below 1"),
+    Metric(name="recall", title="Recall", better="higher", goal="real", real="below 1", needs_equal_counts=True),
+    Metric(name="density", title="Density", better="higher", goal="real", real="about 1"),
+    Metric(name="coverage", title="Coverage", better="higher", goal="real", real="below 1", needs_equal_counts=True),
+    Metric(name="nearest_sample_distance", title="Nearest-sample distance", better="lower", goal="real", real="above 0",
+           needs_equal_counts=True),
+    Metric(name="classifier_confidence", title="Classifier confidence", better=None, goal="real",
+           real="a value of their own"),
     Metric(name="frechet_distance_infinite", title="Fréchet distance, N → ∞", better="lower", real="about 0"),
-)
+)  # fmt: skip
 """Do samples look like data (fidelity), and are all of the data among them (diversity)?"""
 
 TESTS = (
-    Metric(name="classifier_accuracy", title="Classifier accuracy", better="lower", real="about 0.5"),
+    Metric(name="classifier_accuracy", title="Classifier accuracy", better="lower", goal=0.5, real="about 0.5"),
     Metric(name="kernel_distance", title="Kernel distance", better="lower", real="about 0"),
     Metric(name="energy_distance", title="Energy distance", better="lower", real="about 0"),
     Metric(name="sliced_wasserstein", title="Sliced Wasserstein", better="lower", real="above 0: two draws differ"),
@@ -62,12 +81,12 @@ TESTS = (
 """Are samples and test data from the same distribution? Each has a p-value."""
 
 NOVELTY = (
-    Metric(name="authenticity", title="Authenticity", better=None, real="about 0.5", copies="lower"),
-    Metric(name="data_copying", title="Data copying C_T", better=None, real="about 0", copies="lower"),
-    Metric(name="duplicates", title="Duplicates", better=None, real="the share of repeats in the data",
-           copies="higher"),
-    Metric(name="training_copies", title="Training copies", better=None, real="the share of repeats in the data",
-           copies="higher"),
+    Metric(name="authenticity", title="Authenticity", better=None, goal="real", real="about 0.5", copies="lower"),
+    Metric(name="data_copying", title="Data copying C_T", better=None, goal="real", real="about 0", copies="lower"),
+    Metric(name="duplicates", title="Duplicates", better=None, goal="real", real="the share of repeats in the data",
+           needs_equal_counts=True, copies="higher"),
+    Metric(name="training_copies", title="Training copies", better=None, goal="real",
+           real="the share of repeats in the data", copies="higher"),
 )  # fmt: skip
 """Are samples new?"""
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from lookalike.domain.prepared import Prepared
 from lookalike.metrics.catalogue import LIKELIHOOD
-from lookalike.report.contest import Entrant, difference
 from lookalike.report.lacks import (
     CELL_FILES,
     DATA_FILES,
@@ -23,6 +22,8 @@ from lookalike.report.lacks import (
     mismatch_of,
     read_json,
 )
+from lookalike.report.likelihoods import on_common_points
+from lookalike.report.protocols import difference, protocol_of
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.pipeline import Listed
 
@@ -47,13 +48,17 @@ class Row:
     Attributes:
         model: the name of the family, or `REAL`.
         metrics: entries by metric, as `evaluate` wrote them. With several training seeds an entry also holds `mean` and
-            `deviation` over the seeds, and `seeds`, the value for each seed.
+            `deviation` over the seeds, and `seeds`, the value for each seed. A likelihood on fewer points than that of
+            other families is the anchored one, with its `anchor`; `scored` has the numbers that `evaluate` wrote.
         samples: values `[N, *shape]`.
         costs: `cost.json` by stage.
         record: `model.json`; empty for real data.
         curves: losses by split and name; empty where nothing was trained by gradient descent.
         arrays: log-likelihoods and the rows they belong to, by split; the density curve of a one-dimensional domain;
             rows and distances of the training points nearest to the first samples.
+        resampled: resampled values by `<metric>/joint`, `<metric>/samples` and `<metric>/reference`, `[S, B]` for S
+            training seeds.
+        log_likelihoods: log-likelihoods `[S, N]` of the scored points for S training seeds; None where there are none.
         versions: versions of the packages that computed the scores.
         missing: why there is no number of a metric, by metric.
     """
@@ -65,6 +70,8 @@ class Row:
     record: dict[str, Any] = dataclasses.field(default_factory=dict)
     curves: dict[str, dict[str, Curve]] = dataclasses.field(default_factory=dict)
     arrays: dict[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
+    resampled: dict[str, NDArray[np.float64]] = dataclasses.field(default_factory=dict)
+    log_likelihoods: NDArray[np.float64] | None = None
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -84,7 +91,7 @@ class Row:
         return "real data" if self.model == REAL else self.model
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
     """One data set: its prepared arrays, the extractor that scored it, real data and families.
 
@@ -169,10 +176,11 @@ def read_table(folder: Path, cells: dict[str, list[int]]) -> Table:
             samples=read_arrays(real / "samples.npz", ("samples",))["samples"],
             costs={},
             arrays=read_arrays(real / "details.npz"),
+            resampled=read_resampled([real]),
             versions=costs[REAL].get(VERSIONS, {}),
             missing=read_json(real / "metrics.json").get(MISSING, {}),
         ),
-        families=[read_family(folder / model, seeds=seeds) for model, seeds in cells.items()],
+        families=on_common_points([read_family(folder / model, seeds=seeds) for model, seeds in cells.items()]),
     )
 
 
@@ -193,6 +201,10 @@ def read_family(folder: Path, *, seeds: list[int]) -> Row:
     curves = {split: read_curves(cell / "train" / f"loss_{split}.csv") for split in ("train", "validation")}
     split = scores.get(LIKELIHOOD, {}).get("split", "test")
     likelihoods = (f"rows_{split}", f"log_likelihood_{split}") if LIKELIHOOD in scores else ()
+    scored = [folder / str(seed) / "evaluate" for seed in seeds]
+    arrays = [read_arrays(place / "details.npz", likelihoods) for place in scored]
+    if any(not np.array_equal(own[name], arrays[0][name]) for own in arrays for name in likelihoods[:1]):
+        raise UserError(f"the seeds of {folder} were scored on different points: run `dvc repro`")
     return Row(
         model=folder.name,
         metrics=over_seeds(scores, others, own=seeds[0]),
@@ -200,7 +212,9 @@ def read_family(folder: Path, *, seeds: list[int]) -> Row:
         costs=costs,
         record=record,
         curves={split: curve for split, curve in curves.items() if curve},
-        arrays=read_arrays(cell / "evaluate" / "details.npz", likelihoods),
+        arrays=arrays[0],
+        resampled=read_resampled(scored),
+        log_likelihoods=np.stack([own[likelihoods[1]] for own in arrays]) if likelihoods else None,
         versions=costs["evaluate"].get(VERSIONS, {}),
         missing=read_json(cell / "evaluate" / "metrics.json").get(MISSING, {}),
     )
@@ -246,7 +260,7 @@ def measured_by(entry: Entry) -> Entry:
     Settings of other metrics follow from the code or from the samples.
     """
     likelihood = {key: entry[key] for key in ("kind", "settings") if "kind" in entry and key in entry}
-    return {key: value for key, value in Entrant(entry=entry).protocol.items() if key != "settings"} | likelihood
+    return {key: value for key, value in protocol_of(entry).items() if key != "settings"} | likelihood
 
 
 def over_seeds(scores: dict[str, Entry], others: dict[int, dict[str, Entry]], *, own: int) -> dict[str, Entry]:
@@ -261,6 +275,15 @@ def over_seeds(scores: dict[str, Entry], others: dict[int, dict[str, Entry]], *,
                 "seeds": {str(seed): values[seed] for seed in sorted(values)},
             }
     return merged
+
+
+def read_resampled(folders: list[Path]) -> dict[str, NDArray[np.float64]]:
+    """Return the resampled values that the cells of all seeds have in common, `[S, B]` for each."""
+    cells = [read_arrays(path) for folder in folders if (path := folder / "resampled.npz").is_file()]
+    if len(cells) < len(folders):
+        return {}
+    shared = [name for name in cells[0] if all(name in cell for cell in cells)]
+    return {name: np.stack([cell[name] for cell in cells]) for name in shared}
 
 
 def read_scores(path: Path) -> dict[str, Entry]:

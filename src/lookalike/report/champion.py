@@ -6,8 +6,8 @@ from pathlib import Path
 from lookalike.domain.prepared import Prepared
 from lookalike.metrics.catalogue import METRICS, Metric, main_distance
 from lookalike.report.cells import Row, read_family
+from lookalike.report.columns import standings_of
 from lookalike.report.numbers import describe
-from lookalike.report.ranking import winners
 from lookalike.workspace.errors import UserError
 
 
@@ -67,18 +67,19 @@ def find_champion(rows: list[Row], objective: str | None = None) -> Champion | N
 
     Args:
         rows: cells of one data set.
-        objective: a metric of the leaderboard; None for the main distance of the data set.
+        objective: a metric of the leaderboard with a best value of its own, which is not the value of real data; None
+            for the main distance of the data set.
 
     Raises:
         UserError: there is no such metric, or no family has it.
     """
     names = {name for row in rows for name in row.metrics}
-    known = {name: metric for name, metric in METRICS.items() if metric.better is not None and name in names}
+    known = {name: m for name, m in METRICS.items() if m.is_ranked and m.goal != "real" and name in names}
     objective = objective or main_distance(known)
     if objective not in known:
         raise UserError(f"objective={objective}: choose one of {', '.join(known)}")
     able = {row.model: row for row in rows if not row.is_floor and objective in row.metrics}
     if not able:
         return None
-    best, *rivals = winners(list(able.values()), known[objective])
+    best, *rivals = standings_of(list(able.values()), known[objective]).first
     return Champion(row=able[best], metric=known[objective], rivals=rivals)

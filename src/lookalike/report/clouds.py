@@ -31,20 +31,23 @@ MIN_SECONDS = 1e-3
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Point:
-    """A family in a panel: its two numbers with their standard errors, its name, the look of its mark."""
+    """A family in a panel: its two numbers with their standard errors, its name, the look of its mark.
+
+    `is_rival` says whether it takes part in what the panel compares.
+    """
 
     name: str
     x: Entry
     y: Entry
     look: dict[str, Any]
-    is_floor: bool
+    is_rival: bool
 
 
 def points_of(rows: list[Row], table: Table, *, x: list[Entry], y: str) -> list[Point]:
     """Return the points of some rows, with their numbers along x and the name of their metric along y."""
     own = looks(table)
     return [
-        Point(name=row.title, x=entry, y=row.metrics[y], look=own[row.model], is_floor=row.is_floor)
+        Point(name=row.title, x=entry, y=row.metrics[y], look=own[row.model], is_rival=not row.is_floor)
         for row, entry in zip(rows, x, strict=True)
     ]
 
@@ -136,8 +139,8 @@ def draw_fidelity(axes: Any, *, points: list[Point], up: str, across: str) -> No
     highest = max(1.0, *(point.y["value"] for point in points))
     axes.set_xlim(-0.05, 1.05)
     axes.set_ylim(-0.05 * highest, 1.08 * highest)
-    axes.set_xlabel(f"{across}  (better →)")
-    axes.set_ylabel(f"{up}  (better →)")
+    axes.set_xlabel(f"{across}  (→ real data)")
+    axes.set_ylabel(f"{up}  (→ real data)")
     draw_points(axes, points)
 
 
@@ -189,9 +192,22 @@ def cost_panels(table: Table) -> dict[str, Draw]:
         rows = [row for row in table.families if name in row.metrics]
         if name is not None and len(rows) > 1:
             points = points_of(rows, table, x=[{"value": seconds_of(row)[cost]} for row in rows], y=name)
+            if cost == "training":
+                points = [
+                    p if row.is_trained or row.is_floor else fitted(p) for p, row in zip(points, rows, strict=True)
+                ]
             title = title_on(name, table)
             panels[f"{title} and cost of {cost}"] = partial(draw_cost, points=points, title=title, cost=cost)
     return panels
+
+
+def fitted(point: Point) -> Point:
+    """Return the point of a family that is fitted without steps.
+
+    It did not get the compute of the trained families, so that its seconds are not comparable with theirs.
+    """
+    look = point.look | {"color": style.MUTED}
+    return dataclasses.replace(point, name=f"{point.name} (fitted)", look=look, is_rival=False)
 
 
 def seconds_of(row: Row) -> dict[str, float]:
@@ -216,7 +232,7 @@ def front(places: dict[str, tuple[float, float]]) -> list[str]:
 
 def draw_cost(axes: Any, *, points: list[Point], title: str, cost: str) -> None:
     """Draw cost along x and a score along y, and steps along the front, whose marks are filled."""
-    places = {point.name: (point.x["value"], point.y["value"]) for point in points if not point.is_floor}
+    places = {point.name: (point.x["value"], point.y["value"]) for point in points if point.is_rival}
     best = front(places)
     fit(axes, "x", [point.x for point in points], whole=True)
     fit(axes, "y", [point.y for point in points])

@@ -59,7 +59,7 @@ def score_panels(table: Table) -> Panels:
     draws: dict[str, Draw] = {}
     for metric in ranking.metrics:
         rows = [row for row in order if metric.name in row.metrics]
-        if metric.better and len(rows) > 1:
+        if metric.is_ranked and len(rows) > 1:
             draws[metric.title] = partial(draw_scores, rows=rows, real=table.real, metric=metric)
     return Panels(draws=draws, size=(PANEL[0], 0.75 + 0.24 * len(table.families)))
 
@@ -84,7 +84,7 @@ def draw_scores(axes: Any, *, rows: list[Row], real: Row, metric: Metric) -> Non
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0, labelcolor=style.INK)
-    arrow = "← better" if metric.better == "lower" else "better →"
+    arrow = {"lower": "← better", "higher": "better →"}.get(metric.better or "", metric.arrow)
     axes.set_xlabel(f"{entries[0].get('unit') or metric.title}  ({arrow})")
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from lookalike.metrics.catalogue import METRICS
 from lookalike.report.cells import Entry, Table
-from lookalike.report.contest import Place
-from lookalike.report.ranking import missing, places, rank
+from lookalike.report.columns import Place
+from lookalike.report.ranking import missing, rank, scope, standings
 from lookalike.report.rendering import render
 
-SEEDS = ", or mean ± standard deviation over n training seeds"
+SEEDS = ", or mean ± standard deviation over training seeds"
 
 
 def leaderboard(tables: list[Table]) -> dict[str, dict[str, dict[str, Entry]]]:
@@ -25,17 +25,20 @@ def leaderboard(tables: list[Table]) -> dict[str, dict[str, dict[str, Entry]]]:
 def to_csv(tables: list[Table]) -> str:
     """Return one line per number: data, model, metric, value, error, rank, then everything that the entry holds.
 
-    `rank` is that of the Markdown tables; `not_ranked` says why a number of another protocol has none.
+    `rank` is that of the Markdown tables, and `rank_as_stated` that of the numbers as they are stated; `not_ranked`
+    says why a number has none.
     """
     entries = []
     for table in tables:
-        standings = {name: places(table.families, metric) for name, metric in METRICS.items()}
         for row in table.rows:
             for metric, entry in row.metrics.items():
-                place = standings.get(metric, {}).get(row.model, Place(rank=None))
+                known = METRICS.get(metric)
+                place = (standings(table, known).places if known else {}).get(row.model, Place())
                 line = {"data": table.name, "model": row.model, "metric": metric} | entry
-                entries.append(line | {"rank": str(place), "not_ranked": place.refused})
-    first = ["data", "model", "metric", "value", "error", "rank", "not_ranked", "mean", "deviation", "seeds"]
+                ranks = {"rank": str(place), "rank_as_stated": place.as_stated, "not_ranked": place.refused}
+                entries.append(line | ranks)
+    first = ["data", "model", "metric", "value", "error", "rank", "rank_as_stated", "not_ranked"]
+    first += ["mean", "deviation", "seeds"]
     columns = list(dict.fromkeys([*first, *(key for entry in entries for key in entry)]))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -55,5 +58,5 @@ def to_markdown(tables: list[Table]) -> str:
         "leaderboard.md",
         seeds=SEEDS if any(table.has_several_seeds for table in tables) else "",
         floors=list(dict.fromkeys(floor for table in tables for floor in table.floors)),
-        boards={table.name: (rank(table), missing(table)) for table in tables},
+        boards={table.name: (scope(table), rank(table), missing(table)) for table in tables},
     )

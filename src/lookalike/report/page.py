@@ -3,16 +3,19 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from lookalike.metrics.catalogue import LIKELIHOOD, NOVELTY, SUPPORT, TESTS, TRUTH, main_distance, title_of
 from lookalike.report import clouds, figures, maps, pictures, style
 from lookalike.report.cells import REAL, Row, Table
+from lookalike.report.common_points import anchored
 from lookalike.report.leaderboard import SEEDS
+from lookalike.report.likelihoods import scored_bits
 from lookalike.report.mistakes import mistakes
 from lookalike.report.numbers import KINDS, SIGNS, describe, rounded, si
 from lookalike.report.panels import Panels, panel
-from lookalike.report.ranking import caught, missing, paired_difference, present, rank, shown_metrics, winners
+from lookalike.report.ranking import OF_THESE, caught, missing, present, rank, scope, shown_metrics, standings
 from lookalike.report.rendering import render
 from lookalike.report.shown import about, shown
 
@@ -60,6 +63,8 @@ def section(table: Table) -> dict[str, Any]:
         "about": about(table),
         "tiles": tiles(table),
         "ranking": ranking,
+        "scope": scope(table),
+        "more_seeds": more_seeds(table),
         "missing": missing(table),
         "groups": {
             title: rank(table, metrics) for title, known in GROUPS.items() if (metrics := present(table, known))
@@ -74,7 +79,7 @@ def section(table: Table) -> dict[str, Any]:
         "pictures": {
             name: [(row, pictures.data_uri(images[name])) for row, images in drawn if name in images] for name in names
         },
-        "behind": {row.model: behind(row, table) for row in table.rows},
+        "behind": behind(table),
         "facts": facts(table),
         "overhead": overhead(table),
     }
@@ -92,7 +97,7 @@ def tiles(table: Table) -> list[dict[str, Any]]:
     known = {metric.name: metric for metric in [*shown_metrics(table), *present(table, TRUTH)]}
     distance = main_distance(known)
     for question in (LIKELIHOOD, "kl", distance):
-        first = winners(table.families, known[question]) if question in known else []
+        first = standings(table, known[question]).first if question in known else []
         if question and first:
             best = next(row for row in table.families if row.model == first[0]).metrics[question]
             title, (model, *rivals) = known[question].title, first
@@ -119,17 +124,29 @@ def svgs(panels: Panels, name: str) -> dict[str, Markup]:
     }
 
 
-def behind(row: Row, table: Table) -> str:
-    """Return in words the paired difference of the bits of a family to those of the best family."""
+def behind(table: Table) -> dict[str, str]:
+    """Return in words the difference of the bits of every other family to those of the best one, on common points."""
     metric = next((m for m in shown_metrics(table) if m.name == LIKELIHOOD), None)
-    first = winners(table.families, metric)[:1] if metric else []
-    if not first or row.model == first[0]:
+    first = standings(table, metric).first[:1] if metric else []
+    means, found = anchored(scored_bits(table.families)), {}
+    for model in means.keys() - set(first) if first and first[0] in means else ():
+        gap = means[model].values.mean() - means[first[0]].values.mean()
+        value, error = rounded(gap, float(np.linalg.norm(means[model].influence - means[first[0]].influence)))
+        anchor = f", anchored to {means[model].anchor}" if means[model].anchor else ""
+        found[model] = f"{value}{f' ± {error}' if error else ''} bits above {first[0]}, on common test points{anchor}."
+    return found
+
+
+def more_seeds(table: Table) -> str:
+    """Return what three training seeds would cost, in words; an empty text where there are several."""
+    if scope(table) != OF_THESE:
         return ""
-    difference = paired_difference(row, next(other for other in table.families if other.model == first[0]))
-    if difference is None:
-        return ""
-    value, error = rounded(*difference[:2])
-    return f"{value} ± {error} bits above {first[0]}, over the {difference[2]:,} test points that both were scored on."
+    costs = [cost for row in table.families if not row.is_floor for cost in row.costs.values()]
+    minutes = 2 * sum(cost["process_seconds"] for cost in costs) / 60
+    return (
+        f"Two more training seeds for every family would take about {minutes:.0f} minutes of the machine that ran "
+        f"these cells, one cell at a time: make repro SEEDS=3."
+    )
 
 
 def facts(table: Table) -> list[tuple[str, str]]:
@@ -147,7 +164,10 @@ def facts(table: Table) -> list[tuple[str, str]]:
         ("digest of the data", table.prepared.digest),
         *([("scored with", "; ".join(filter(None, versions)))] if any(versions) else []),
         *([("compute", f"{flops} operations per trained family, budget scale {', '.join(scales)}")] if trained else []),
-        ("error of a likelihood", "standard error of the mean over test points"),
+        (
+            "errors",
+            "standard errors under other samples and other test points together, unless a number says otherwise",
+        ),
     ]
 
 

@@ -1,16 +1,16 @@
 """The ranking of one data set: which family is better by which metric, in rows and numbers for reading."""
 
 import dataclasses
+import functools
 import math
-from typing import Any
-
-import numpy as np
 
 from lookalike.metrics.catalogue import DETAILS, LIKELIHOOD, MAIN, METRICS, NOVELTY, Metric, main_distance, title_of
-from lookalike.report import contest
 from lookalike.report.cells import REAL, Entry, Row, Table
-from lookalike.report.contest import Entrant, Place
-from lookalike.report.numbers import central, combined_error, describe, p_value
+from lookalike.report.columns import Place, Standings, standings_of
+from lookalike.report.numbers import central, combined_error, describe, p_value, rounded
+
+OF_THESE = "Ranks are of these trained models; another training may rank differently."
+OF_SEEDS = "Ranks count how much training again changes: every family was trained with several seeds."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,68 +19,86 @@ class Number:
 
     Attributes:
         text: value and error; of several training seeds mean, standard deviation and number of seeds.
-        best: whether it is the best one, or not distinguishable from the best.
-        rank: `1`, `=1` for a tie with the best, `3?` where a better number of another kind leaves it open; empty where
-            it is not ranked.
-        refused: why its protocol bars it from the ranking.
+        best: whether no number is certainly better.
+        place: its rank, or why it has none.
         test: the p-value in words, where the metric is a test.
         copied: whether samples are nearer to the training data than real data are, or repeat more often.
     """
 
     text: str
     best: bool
-    rank: str
-    refused: str
+    place: Place
     test: str
     copied: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of a ranking: a model, the kind of its likelihood, a number or None for every metric."""
+    """One line of a ranking: a model, the kind of its likelihood, a number or None for every metric.
+
+    `points` is the number of test points of the likelihood.
+    """
 
     model: str
     kind: str | None
+    points: int | None
     numbers: list[Number | None]
 
     @property
     def likelihood(self) -> str:
-        """The kind of the likelihood in words; real data are no model and have none to state."""
-        return "" if self.model == REAL else self.kind or "none"
+        """The kind of the likelihood and its points in words; real data are no model and have none to state."""
+        points = f", n = {self.points:,}" if self.points else ""
+        return "" if self.model == REAL else f"{self.kind or 'none'}{points}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """A table of a data set: real data, then families by likelihood, then families without one by distance."""
+    """A table of a data set: real data, then families by likelihood, then families without one by distance.
+
+    `resolutions` holds for each metric the difference that this comparison could have shown.
+    """
 
     metrics: list[Metric]
     lines: list[Line]
+    resolutions: dict[str, float]
 
     @property
     def refused(self) -> list[str]:
-        """A sentence for every number that is not ranked because of its protocol."""
+        """A sentence for every metric and reason that bars families from a rank."""
+        models: dict[tuple[str, str], list[str]] = {}
+        for line in self.lines:
+            for metric, number in zip(self.metrics, line.numbers, strict=True):
+                if number and number.place.refused:
+                    models.setdefault((metric.title, number.place.refused), []).append(line.model)
         return [
-            f"{line.model} is not ranked by {metric.title}, because its protocol differs: {number.refused}."
-            for line in self.lines
-            for metric, number in zip(self.metrics, line.numbers, strict=True)
-            if number and number.refused
+            f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not ranked by {title}, because {reason}."
+            for (title, reason), names in models.items()
         ]
+
+    @property
+    def resolved(self) -> str:
+        """The differences that could have been shown, in words; empty where no families are compared."""
+        words = [
+            f"{metric.title} {rounded(size, size)[0]}"
+            for metric in self.metrics
+            if (size := self.resolutions.get(metric.name))
+        ]
+        sentence = f"Two families that differ by this much are told apart in 4 of 5 cases: {', '.join(words)}."
+        return sentence if words else ""
 
 
 def rank(table: Table, metrics: list[Metric] | None = None) -> Ranking:
     """Return the ranking of a data set by some metrics; without metrics, by those of the first table."""
     metrics = shown_metrics(table) if metrics is None else metrics
-    standings = {metric.name: places(table.families, metric) for metric in metrics}
 
     def number(row: Row, metric: Metric) -> Number | None:
         if (entry := row.metrics.get(metric.name)) is None:
             return None
-        place = standings[metric.name].get(row.model, Place(rank=None))
+        place = standings(table, metric).places.get(row.model, Place())
         return Number(
             text=describe(entry),
-            best=place.first,
-            rank=str(place),
-            refused=place.refused,
+            best=place.is_first,
+            place=place,
             test=p_value(entry["p_value"]) if "p_value" in entry else "",
             copied=row is not table.real and is_copied(metric, entry, table.real.metrics.get(metric.name)),
         )
@@ -89,11 +107,27 @@ def rank(table: Table, metrics: list[Metric] | None = None) -> Ranking:
         Line(
             model=row.model,
             kind=row.metrics.get(LIKELIHOOD, {}).get("kind"),
+            points=row.metrics.get(LIKELIHOOD, {}).get("points"),
             numbers=[number(row, metric) for metric in metrics],
         )
         for row in sorted(table.rows, key=lambda row: (row is not table.real, *standing(row), row.model))
     ]
-    return Ranking(metrics=metrics, lines=lines)
+    found = {metric.name: standings(table, metric).resolution for metric in metrics}
+    return Ranking(
+        metrics=metrics, lines=lines, resolutions={name: size for name, size in found.items() if size is not None}
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def standings(table: Table, metric: Metric) -> Standings:
+    """Return the places of the families of a table in a metric; several pages ask for the same ones."""
+    return standings_of(table.families, metric, real=table.real)
+
+
+def scope(table: Table) -> str:
+    """Return what ranks are of, in words: of these trained models, or of training with other seeds as well."""
+    rivals = [row for row in table.families if not row.is_floor]
+    return OF_SEEDS if all("seeds" in entry for row in rivals for entry in row.metrics.values()) else OF_THESE
 
 
 def missing(table: Table) -> list[str]:
@@ -130,11 +164,11 @@ def shown_metrics(table: Table) -> list[Metric]:
 def is_copied(metric: Metric, entry: Entry | None, real: Entry | None) -> bool:
     """Return whether a number lies on the copies' side of that of real data, by more than two standard errors.
 
-    The share of repeats grows with the number of samples, so that it is only compared at the same number.
+    A share of repeats grows with the number of samples, so that it is only compared at the same number.
     """
     if entry is None or real is None or metric.copies is None:
         return False
-    if metric.name == "duplicates" and entry.get("samples") != real.get("samples"):
+    if metric.needs_equal_counts and entry.get("samples") != real.get("samples"):
         return False
     excess = (entry["value"] - real["value"]) * (1 if metric.copies == "higher" else -1)
     return bool(excess > 2 * combined_error(entry, real))
@@ -148,68 +182,3 @@ def caught(table: Table) -> list[tuple[str, list[str]]]:
         for row in table.families
     }
     return [(model, titles) for model, titles in found.items() if titles]
-
-
-def winners(rows: list[Row], metric: Metric) -> list[str]:
-    """Return the best of some families and those that are not distinguishable from it, best first."""
-    first = {model: place for model, place in places(rows, metric).items() if place.first}
-    sign = -1 if metric.better == "higher" else 1
-    numbers = {row.model: row.metrics for row in rows}
-    return sorted(first, key=lambda model: (first[model].tied, sign * central(numbers[model][metric.name])))
-
-
-def places(families: list[Row], metric: Metric) -> dict[str, Place]:
-    """Return the places of all families but floors in a metric, by name; none where the metric has no better side."""
-    if metric.better is None:
-        return {}
-    rivals = {row.model: row for row in families if not row.is_floor and metric.name in row.metrics}
-
-    def paired(model: str, other: str) -> tuple[float, float] | None:
-        found = paired_difference(rivals[model], rivals[other])
-        return found[:2] if found else None
-
-    return contest.places(
-        {name: Entrant(entry=row.metrics[metric.name], trained=compute(row)) for name, row in rivals.items()},
-        better=metric.better,
-        paired=paired if metric.name == LIKELIHOOD else None,
-    )
-
-
-def compute(row: Row) -> Entry:
-    """Return what families must share in their training to be ranked together: data and compute.
-
-    Families without training steps are ranked with any compute.
-    """
-    if not row.record:
-        return {}
-    configuration, is_trained = row.record["configuration"], bool(row.record["steps"])
-    keys = (("budget", "scale"), ("data", "flops"), ("data", "steps"))
-    price = {f"{section}.{key}": configuration.get(section, {}).get(key) for section, key in keys}
-    return {"data_digest": row.record["data_digest"], **(price if is_trained else dict.fromkeys(price))}
-
-
-def paired_difference(row: Row, other: Row) -> tuple[float, float, int] | None:
-    """Return the mean difference in bits between two families, its standard error and the number of points.
-
-    The difference is taken at every test point that both were scored on, because points differ more than families do.
-    None where there are fewer than two such points.
-    """
-    if LIKELIHOOD not in row.metrics or LIKELIHOOD not in other.metrics or scored_split(row) != scored_split(other):
-        return None
-    rows = f"rows_{scored_split(row)}"
-    _, ours, theirs = np.intersect1d(row.arrays[rows], other.arrays[rows], assume_unique=True, return_indices=True)
-    if len(ours) < 2:
-        return None
-    difference = bits(row)[ours] - bits(other)[theirs]
-    return float(difference.mean()), float(difference.std(ddof=1) / math.sqrt(len(ours))), len(ours)
-
-
-def scored_split(row: Row) -> str:
-    """Return the split on which the likelihood of a family was measured."""
-    return str(row.metrics[LIKELIHOOD].get("split", "test"))
-
-
-def bits(row: Row) -> Any:
-    """Return the bits per dimension of every scored point: nats times the factor between their means."""
-    nats = row.arrays[f"log_likelihood_{scored_split(row)}"]
-    return nats * (row.metrics[LIKELIHOOD]["value"] / nats.mean())

@@ -15,6 +15,7 @@ from lookalike.report.cells import Entry, Table, read_scores
 from lookalike.report.figures import sheets
 from lookalike.report.lacks import lack_of
 from lookalike.report.leaderboard import leaderboard, to_csv, to_markdown
+from lookalike.report.likelihoods import as_scored
 from lookalike.report.page import page
 from lookalike.report.shown import shown
 from lookalike.workspace.configuration import CONF, ROOT, Config, choices
@@ -96,7 +97,8 @@ def changed_cells(folder: Path, artifacts: Path, listed: Listed) -> list[str]:
 
 def has_changed(cell: Path, row: dict[str, Entry], seeds: list[int]) -> bool:
     """Return whether a cell is complete and not in a row of a leaderboard, or has other scores than the row."""
-    shown = {name: entry.get("seeds", {str(seeds[0]): entry["value"]}) for name, entry in row.items()}
+    entries = {name: as_scored(entry) for name, entry in row.items()}
+    shown = {name: entry.get("seeds", {str(seeds[0]): entry["value"]}) for name, entry in entries.items()}
     if not any(cell.name in values for values in shown.values()):
         return lack_of(cell) is None
     scores = cell / "evaluate" / "metrics.json"
@@ -123,12 +125,13 @@ def print_board(markdown: str) -> None:
         data, *lines = part.splitlines()
         rows = [[field.strip() for field in line[1:-1].split("|")] for line in lines if line.startswith("|")]
         head, _, *rows = rows
+        scope = next(line for line in lines if line)
         grid = Grid(title=data, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
         for i, name in enumerate(head):
             grid.add_column(name, justify="left" if i < 2 else "right", no_wrap=True)
         for row in rows:
             grid.add_row(*(f"[bold green]{f.strip('*')}[/]" if f.startswith("**") else f for f in row))
-        print()
+        print(f"\n{scope}")
         Console(width=1000).print(grid)
-        for note in (line for line in lines if line.startswith("†")):
+        for note in (line for line in lines if line and not line.startswith("|") and line != scope):
             print(note)

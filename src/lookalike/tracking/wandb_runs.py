@@ -71,7 +71,8 @@ class WandbRuns:
         state, domain, family = commit_of(record, training=training), load_domain(record["domain"]), family_of(record)
         about = {key: record[key] for key in ("data_digest", "code_digest")} | {"family": family}
         about |= {"git_commit": state["commit"], "git_dirty": state["dirty"]}
-        own = {"name": with_experiment(run_name(record)), "group": name_of(record), "job_type": "train", "tags": [domain.name, family]}
+        name, group = with_experiment(run_name(record)), name_of(record)
+        own = {"name": name, "group": group, "job_type": "train", "tags": [domain.name, family]}
         config = typed(flat(record["configuration"])) | about | (more or {})
         place = self.project_of(place or domain.name)
         run = self.start(record["fingerprint"], place, domain, config=config, **(own | arguments))

@@ -319,9 +319,9 @@ def test_queued_experiments_are_recorded_in_the_workspace_s_store_and_compared_b
     assert not call("git", "status", "--porcelain")
     found = recorded(checkout / "mlflow.db")
     assert [run.info.run_name for run in found] == ["heights-vae [with-5]", "heights-vae [with-6]"]
-    for run_, count in zip(found, "56", strict=True):
-        assert run_.data.tags["dvc_experiment"] == f"with-{count}"
-        assert run_.data.params["model.components"] == count
+    for run_, searched in zip(found, "56", strict=True):
+        assert run_.data.tags["dvc_experiment"] == f"with-{searched}"
+        assert run_.data.params["model.components"] == searched
         assert {"train/loss", "bits_per_dim"} <= run_.data.metrics.keys()
         kept = Path(run_.info.artifact_uri.removeprefix("file://"))
         assert kept.is_relative_to(checkout / "mlartifacts")

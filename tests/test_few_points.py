@@ -46,6 +46,8 @@ def few(new_checkout: Callable[..., Path]) -> Path:
     listed = "data: [few]\nmodels: [gan]\nfloors: [independent]\nseeds: [0]\nbudget: smoke\ntrainer: cpu\n"
     checkout = new_checkout(listed)
     (checkout / "conf" / "data" / "few.yaml").write_text(PICTURES)
+    smoke = checkout / "conf" / "budget" / "smoke.yaml"
+    smoke.write_text(smoke.read_text().replace("samples: 200 ", "samples: 40 "))
     (checkout / "data" / "few").mkdir()
     generator = np.random.default_rng(0)
     for i in range(150):
@@ -58,8 +60,7 @@ def test_scores_that_need_no_covariance_are_given_and_the_report_says_what_the_m
     few: Path, run: Callable[..., Any]
 ) -> None:
     def stage(name: str, *overrides: str) -> Any:
-        settings = ("data=few", "budget=smoke", "budget.samples=40", "tracking=none")
-        done = run(few, "python", "-m", "lookalike", name, *settings, *overrides)
+        done = run(few, "python", "-m", "lookalike", name, "data=few", "tracking=none", *overrides)
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 

@@ -647,7 +647,7 @@ def test_a_folder_of_pictures_takes_one_yaml(own_data: Path, run: Callable[..., 
     }  # fmt: skip
     bright = prepared.grid("train").mean(axis=(1, 2, 3)) > 130
     assert np.array_equal(bright, prepared.labels("train") == 0)
-    assert (own_data / "artifacts" / "mine" / "independent" / "0" / "train" / "model.json").is_file()
+    assert (own_data / "tries" / "mine" / "independent" / "budget=smoke" / "train" / "model.json").is_file()
 
 
 def test_too_few_pictures_for_a_batch_are_refused_before_anything_is_trained(

@@ -634,5 +634,5 @@ def test_a_winner_goes_into_its_file_and_the_pipeline_trains_the_same_weights(
     scoring = ["python", "pipelines/evaluate.py", "data=heights", "model=vae", "budget=smoke", "split=validation"]
     scored = run(home, *scoring, env=own_store("pipeline"))
     assert scored.returncode == 0, scored.stderr
-    scores = json.loads((home / "artifacts/heights/vae/0/evaluate/metrics.json").read_text())
+    scores = json.loads((home / "tries/heights/vae/split=validation/evaluate/metrics.json").read_text())
     assert scores == json.loads((home / "multirun" / "trials" / trial / "evaluate" / "metrics.json").read_text())

@@ -394,8 +394,8 @@ def test_only_what_differs_from_the_pipeline_is_promoted() -> None:
     assert difference(now, now) == {}
 
 
-def test_lists_of_a_file_stay_in_one_line() -> None:
+def test_another_list_takes_the_place_of_the_old_one() -> None:
     text = (CONF / "model" / "vae.yaml").read_text()
     new = changed(text, {"model": {"sizes": {"image": {"widths": [24, 48]}}}})
-    (line,) = set(new.splitlines()) - set(text.splitlines())
-    assert line.strip().startswith("widths: [24, 48]")
+    assert "- 16\n      - 32\n" in text
+    assert new == text.replace("- 16\n      - 32\n", "- 24\n      - 48\n")

@@ -1,15 +1,13 @@
 """`lookalike promote SWEEP`: write the winner's values into the file of its model, where the pipeline reads them."""
 
 import difflib
-import io
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import yaml
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from dvc.utils.collections import merge_dicts
+from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
 from lookalike.domain.prepared import Prepared
 from lookalike.families.build import for_domain
@@ -180,27 +178,8 @@ def difference(now: Section, wanted: Section) -> Section:
 
 
 def changed(text: str, wanted: Section) -> str:
-    """Return a YAML file with some other values; everything else stays as it is, including comments."""
-    editor = YAML()  # with the settings of `dvc exp run -S`, whose layout the files of conf/ have
-    content = editor.load(text)
-    put(content, wanted)
-    out = io.StringIO()
-    editor.dump(content, out)
-    return out.getvalue()
-
-
-def put(node: Any, wanted: Section) -> None:
-    """Set values in a mapping; lists are written in one line."""
-    for key, value in wanted.items():
-        if isinstance(value, dict) and isinstance(node.get(key), dict):
-            put(node[key], value)
-            continue
-        node[key] = value
-        if isinstance(value, list):
-            node[key] = CommentedSeq(value)
-            node[key].fa.set_flow_style()
-        elif isinstance(value, dict):
-            node[key] = CommentedMap(value)
+    """Return a YAML file with some other values, as `dvc exp run -S` writes it; comments stay."""
+    return str(dumps_yaml(merge_dicts(parse_yaml_for_update(text, "conf/model"), wanted)))
 
 
 def consequence(config: Config, identity: Record, record: Record) -> str:

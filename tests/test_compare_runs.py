@@ -17,9 +17,10 @@ from PIL import Image
 from lookalike.domain.image import Image as Images
 from lookalike.domain.image import contact_sheet, pixel
 from lookalike.report.numbers import describe
-from lookalike.report.runs_page import MAX_BYTES, Run, runs_page
+from lookalike.report.runs_page import MAX_BYTES, Run, relations, runs_page
 from lookalike.tracking.run_samples import Artifacts, sampling_of
 from lookalike.tracking.servers import asked_for, record_all
+from server_helpers import Server
 
 pytest_plugins = ["pipeline_fixtures"]
 
@@ -129,7 +130,7 @@ def test_the_same_samples_of_every_run_stand_on_the_page_with_scores_links_and_d
     assert re.fullmatch(r"2 of 2 runs of mnist: \S+page.html\n", printed)
     runs = store.runs("tags.data = 'mnist'")
     for run in runs:
-        place = page.index(f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}")
+        place = page.index(f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?")
         found = re.search(r'src="data:image/png;base64,([^"]+)"', page[place:])
         assert found
         with Image.open(io.BytesIO(base64.b64decode(found[1]))) as shown:
@@ -182,6 +183,7 @@ def test_runs_of_one_seed_share_their_noise_and_the_page_measures_what_that_mean
     assert ratio < 0.9
     assert similar
     page, _ = store.compare("heights")
+    assert lines_of(page).keys() == {"vae", "other pairs of families"}
     assert "vae, seed 1; noise 1" in page
     assert "<dt>3 runs</dt><dd>seed of the noise 0" in page
     assert "<dt>1 run</dt><dd>seed of the noise 1" in page
@@ -292,6 +294,45 @@ def test_runs_without_samples_are_named_and_nothing_in_a_run_is_trusted(store: S
     finally:
         for run in added:
             client.delete_run(run)
+
+
+def test_two_families_that_share_their_noise_are_named_only_if_it_shows() -> None:
+    generator = np.random.default_rng(0)
+    domain = Images(name="noise", shape=(1, 8, 8), variables=(pixel(),))
+    first = generator.integers(0, 250, (64, 1, 8, 8), dtype=np.uint8)
+    samples = {"a": first, "b": first + 5, "c": generator.integers(0, 250, (64, 1, 8, 8), dtype=np.uint8)}
+    common: dict[str, Any] = {"address": "", "seed": "0", "scores": {}, "split": "", "parameters": {}}
+    noises = {"d": ("1", "500", "cpu")}
+    runs = [
+        Run(id=name, name=name, family=name, noise=noises.get(name, ("0", "500", "cpu")), samples=values, **common)
+        for name, values in (samples | {"d": first}).items()
+    ]
+    lines = {line.name: line for line in relations(runs, domain)}
+    assert lines.keys() == {"a and b", "other pairs of families"}
+    assert lines["a and b"].is_related
+    assert lines["a and b"].ratio < 0.1
+    assert lines["other pairs of families"].pairs == 2, "the noise of d is another one"
+    assert lines["other pairs of families"].ratio == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.slow
+def test_samples_come_from_a_server_too(store: Store, tmp_path: Path) -> None:
+    server = Server(tmp_path, f"sqlite:///{tmp_path}/mlflow.db")
+    try:
+        remote = Store(tmp_path, store.call)
+        remote.uri, remote.artifacts, remote.tracking = server.uri, store.artifacts, tracking(server.uri)
+        forget_stores()
+        for _ in record_all(remote.tracking, store.artifacts, tmp_path / "results"):
+            pass
+        here, _ = store.compare("mnist")
+        page, printed = remote.compare("mnist")
+        assert printed.startswith("2 of 2 runs of mnist")
+        pictures = [sorted(re.findall(r"data:image/png;base64,[^\"]+", text)) for text in (here, page)]
+        assert pictures[0] == pictures[1]
+        assert page.count(f'href="{server.uri}/#/experiments/') == 2
+        assert remote.compare("heights", "--noise", "5")[1].startswith("4 of 4 runs")
+    finally:
+        server.stop()
 
 
 def test_a_thousand_runs_of_incompressible_images_stay_below_eight_megabytes() -> None:

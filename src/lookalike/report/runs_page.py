@@ -3,7 +3,7 @@
 import dataclasses
 from collections import Counter
 from functools import partial
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,9 @@ from lookalike.report.shown import shown
 from lookalike.report.thumbnails import picture, within
 
 Array = NDArray[Any]
+
+Pair = tuple[Array, Array]
+"""Samples `[N, dimensions]` of two runs."""
 
 MAX_BYTES = 8_000_000
 """Size of a page, which a browser opens at once and a mail carries."""
@@ -130,38 +133,53 @@ class Relation:
     """How much closer samples at the same place are than samples at different places.
 
     Attributes:
-        family: whose runs are compared; empty for runs of different families.
+        name: whose runs are compared: those of a family, or of two families.
         pairs: the number of pairs of runs.
         ratio: mean distance of samples at the same place over that of samples at different places.
         error: its standard error over the places, as if the distances at different places were known exactly.
     """
 
-    family: str
+    name: str
     pairs: int
     ratio: float
     error: float
 
     @property
     def is_related(self) -> bool:
-        """Whether samples at the same place are more alike than chance explains, by three standard errors."""
-        return self.ratio < 1 - 3 * self.error
+        """Whether samples at the same place are clearly closer: by a tenth, and by three standard errors."""
+        return self.ratio < min(0.9, 1 - 3 * self.error)
 
 
 def relations(runs: list[Run], domain: Domain) -> list[Relation]:
-    """Return what the same noise means: per family with several runs that share their noise, and between families."""
+    """Return what the same noise means.
+
+    Per family with several runs that share their noise; per pair of families whose best runs relate; and for the best
+    runs of all other pairs of families together.
+    """
     known = [(run, working_units(run.samples, domain)) for run in runs if run.samples is not None]
-    found = []
-    for family in sorted({run.family for run, _ in known}):
-        own = [(run, units) for run, units in known if run.family == family]
-        found.append(relation(family, own))
-    best = list({run.family: (run, units) for run, units in reversed(known)}.values())
-    return [line for line in (*found, relation("", best)) if line is not None]
+    families = sorted({run.family for run, _ in known})
+    found = [relation(family, followers([one for one in known if one[0].family == family])) for family in families]
+    best = {run.family: (run, units) for run, units in reversed(known)}
+    others: list[Pair] = []
+    for first, second in combinations(families, 2):
+        pairs = followers([best[first], best[second]])
+        line = relation(f"{first} and {second}", pairs)
+        if line is not None and line.is_related:
+            found.append(line)
+        else:
+            others += pairs
+    return [line for line in (*found, relation("other pairs of families", others)) if line is not None]
 
 
-def relation(family: str, known: list[tuple[Run, Array]]) -> Relation | None:
-    """Return how runs relate that follow each other and share their noise; None where no two do."""
+def followers(known: list[tuple[Run, Array]]) -> list[Pair]:
+    """Return the samples of runs that follow each other among those with the same noise."""
+    noises = dict.fromkeys(run.noise for run, _ in known)
+    return [pair for noise in noises for pair in pairwise([units for run, units in known if run.noise == noise])]
+
+
+def relation(name: str, pairs: list[Pair]) -> Relation | None:
+    """Return how the samples of pairs of runs relate; None without pairs, or if all their samples are equal."""
     ratios = []
-    pairs = [(a, b) for noise in {run.noise for run, _ in known} for a, b in pairwise(of_noise(known, noise))]
     for first, second in pairs[:MAX_PAIRS]:
         count = min(len(first), len(second))
         first, second = first[:count], second[:count]
@@ -174,12 +192,7 @@ def relation(family: str, known: list[tuple[Run, Array]]) -> Relation | None:
     places = [float(ratio.mean()) for ratio in ratios]
     errors = [float(ratio.std(ddof=1) / np.sqrt(len(ratio))) for ratio in ratios]
     # Pairs share runs, so their mean is taken to be no more certain than one pair is.
-    return Relation(family=family, pairs=len(ratios), ratio=float(np.mean(places)), error=float(np.mean(errors)))
-
-
-def of_noise(known: list[tuple[Run, Array]], noise: tuple[str, str, str]) -> list[Array]:
-    """Return the samples of the runs with a noise."""
-    return [units for run, units in known if run.noise == noise]
+    return Relation(name=name, pairs=len(ratios), ratio=float(np.mean(places)), error=float(np.mean(errors)))
 
 
 def working_units(values: Array, domain: Domain) -> Array:

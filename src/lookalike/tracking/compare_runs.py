@@ -14,6 +14,7 @@ from lookalike.cells.command import Parser
 from lookalike.domain.domain import Domain
 from lookalike.domain.prepared import Prepared
 from lookalike.report.runs_page import Run, runs_page
+from lookalike.tracking.layout import path_of_run
 from lookalike.tracking.mlflow_server import SERVERS, file_of, is_sqlite
 from lookalike.tracking.run_choice import (
     choose,
@@ -164,6 +165,7 @@ def write_page(
     if not runs:
         reasons = "; ".join(f"{name}: {reason}" for name, _, reason in without[:3])
         raise UserError(f"none of the {len(found)} runs can be shown ({reasons})")
+    place = tracker.place.replace(f"{ROOT}{os.sep}", "")
     page = runs_page(
         runs,
         domain,
@@ -171,9 +173,9 @@ def write_page(
         data_name=data,
         sorted_by=score,
         titles={name: title_in(found, name) for run in runs for name in run.scores},
-        chosen=f"{len(found)} {'run' if len(found) == 1 else 'runs'} in {tracker.place}.",
+        chosen=f"{len(found)} {'run' if len(found) == 1 else 'runs'} in {place}.",
         command=hide(shlex.join(["lookalike", "compare-runs", *sys.argv[1:]]), tracker.uri),
-        store=tracker.place,
+        store=place,
         limit=asked.limit,
         matching=len(found),
         versions=len({raw.data.tags.get("data_digest") for raw in found}),
@@ -265,4 +267,4 @@ def server_of(uri: str) -> str:
 
 def address_of(run: Any, server: str) -> str:
     """Return the address of the page of a run; empty if it is not known."""
-    return f"{server}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}" if server else ""
+    return f"{server}/{path_of_run(run.info.experiment_id, run.info.run_id)}" if server else ""

@@ -258,8 +258,10 @@ def test_an_experiment_per_data_set_is_laid_out_and_described(tracked: Workspace
     assert f"| [vae](#/experiments/{found.experiment_id}/runs/{run.info.run_id}?" in note
 
 
-def test_a_description_by_the_user_stays(tracked: Workspace, tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path}/mlflow.db"
+def test_a_description_by_the_user_stays(
+    tracked: Workspace, tmp_path: Path, empty_store: Callable[[Path], str]
+) -> None:
+    store = empty_store(tmp_path / "mlflow.db")
     tracked.run("record", f"tracking.uri={store}")
     run = only(store)
     client(store).set_tag(run.info.run_id, NOTE, "mine")

@@ -1,8 +1,11 @@
-"""Take pictures of MLflow's UI with Chromium: `python docs/scripts/mlflow_ui.py http://127.0.0.1:5000 --runs`.
+"""Take pictures of MLflow's pages with Chromium: `python docs/scripts/mlflow_ui.py http://127.0.0.1:5000 --runs`.
 
-`--runs` takes the list of runs; `--sweep NAME` the tree of a sweep and the comparison of its trials; `--model NAME` the
-page of a registered model and the sample pictures of its champion's run. The pictures go into the folder `--into`, by
-default docs/images/. If a page does not show what it should, the error quotes what it shows.
+The address is that of `make ui`. Every page is opened by a browser that has not seen it before.
+`--runs` takes the charts of all runs, their list, the page of the best one and the comparison of six.
+`--sweep NAME` takes the tree of a sweep and the comparison of its trials.
+`--model NAME` takes the page of a registered model and the sample pictures of its champion's run.
+The pictures go into the folder `--into`, by default docs/images/. If a page does not show what it should, the error
+quotes what it shows.
 """
 
 import argparse
@@ -21,6 +24,7 @@ from urllib.parse import urlencode, urlsplit
 from PIL import Image
 from playwright.sync_api import Error, Locator, Page, sync_playwright
 
+from lookalike.tracking.layout import FINAL, path_of_run, path_of_view
 from lookalike.tracking.mlflow_server import load_client
 from lookalike.tracking.servers import Tracker
 from lookalike.workspace.errors import UserError
@@ -35,16 +39,8 @@ ROWS = 24
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
            "--disable-component-update", "--disable-sync"]  # fmt: skip
 
-SETTINGS = {"mlflow.workflowType_v1": '"machine_learning"', "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true"}
-"""Settings that the UI keeps in the browser: show training runs, do not open the assistant."""
-
 HIDDEN = "[data-assistant-ui] { visibility: hidden } .ag-cell-focus { border-color: transparent !important }"
 """Style that hides the assistant's button and the frame of the selected cell."""
-
-RUN_COLUMNS = [
-    "attributes.`Dataset`", "attributes.`Duration`", "metrics.`bits_per_dim`", "metrics.`frechet_distance`",
-    "metrics.`wasserstein_1`",
-]  # fmt: skip
 
 RunId = str
 Row = dict[str, str]
@@ -64,7 +60,7 @@ class Window:
         experiment: name of the experiment whose runs are shown.
     """
 
-    def __init__(self, *, uri: str, experiment: str = "lookalike") -> None:
+    def __init__(self, *, uri: str, experiment: str) -> None:
         program = chromium()
         if not program:
             raise UserError("Chromium is missing: Debian's package is `chromium`")
@@ -99,19 +95,18 @@ class Window:
         self.player.stop()
 
     def open(self, path: str, *, height: int, columns: list[str] | None = None) -> None:
-        """Open a page in a new window, where the UI remembers only `SETTINGS`."""
+        """Open a page in a browser that knows nothing but the columns of the list of runs, if some are given."""
         if hasattr(self, "page"):
             self.page.context.close()
-        table = {"selectedColumns": columns or [], "startTime": "ALL"}
-        state = f'MLflowLocalStorage-1.1-ExperimentPage-["{self.experiment}"]-ReactComponentState'
-        known = json.dumps(SETTINGS | {state: json.dumps(table)})
         context = self.browser.new_context(viewport={"width": WIDTH, "height": height})
         context.set_default_timeout(WAIT_SECONDS * 1000)
-        context.add_init_script(f"for (const [k, v] of Object.entries({known})) localStorage[k] ??= v")
+        if columns:
+            table = {"selectedColumns": columns, "startTime": "ALL"}
+            state = f'MLflowLocalStorage-1.1-ExperimentPage-["{self.experiment}"]-ReactComponentState'
+            context.add_init_script(f"localStorage[{json.dumps(state)}] ??= {json.dumps(json.dumps(table))}")
         context.on("request", lambda request: self.asked.add(urlsplit(request.url.removeprefix("blob:")).netloc))
         self.page = context.new_page()
-        self.page.goto(f"{self.uri}/#/{path}")
-        self.page.get_by_role("button", name="Toggle sidebar").click()
+        self.page.goto(f"{self.uri}/{path}")
         self.page.add_style_tag(content=HIDDEN)
 
     def save(self, path: Path) -> None:
@@ -131,20 +126,45 @@ class Window:
     # The tables of runs
 
     def runs(self) -> dict[RunId, Row]:
-        """Show the list of runs, newest first and with sweeps folded, and return its rows."""
+        """Show the list of runs, best first and with sweeps folded, and return its rows."""
         all_runs = self.client.search_runs([self.experiment], max_results=1000)
         shown = sum("mlflow.parentRunId" not in run.data.tags for run in all_runs)
-        self.open(f"experiments/{self.experiment}/runs", height=height(shown), columns=RUN_COLUMNS)
-        rows = self.rows(min(shown, ROWS))
-        self.fit("attributes.`Run Name`", *RUN_COLUMNS)
-        return rows
+        self.open(path_of_view(self.experiment).replace("CHART", "TABLE"), height=height(shown) + 140)
+        return self.rows(min(shown, ROWS))
+
+    def charts(self) -> tuple[list[str], int]:
+        """Show what `make ui` opens, and return the names of the bar charts and the number of pictures of samples."""
+        self.open("", height=1250)
+        self.page.get_by_text(FINAL).wait_for()
+        self.page.wait_for_function("() => document.querySelectorAll('.js-plotly-plot .barlayer .point').length")
+        pictures = self.page.locator("img[src*='get-artifact']")
+        pictures.first.wait_for()
+        cards = self.page.locator("[data-testid='experiment-view-compare-runs-card']")
+        titles = [card.inner_text().splitlines()[0] for card in cards.all() if card.locator(".js-plotly-plot").count()]
+        return titles, pictures.count()
+
+    def run(self, run: RunId) -> tuple[str, int]:
+        """Show a run, and return its description and the width of the picture in it."""
+        self.open(path_of_run(self.experiment, run), height=900)
+        self.page.get_by_text("Show more").click()
+        picture = self.page.locator("img[src*='samples.png']")
+        picture.wait_for()
+        table = self.page.locator("table").filter(has_text="value ± error")
+        return table.inner_text(), int(picture.evaluate("e => e.decode().then(() => e.naturalWidth)"))
+
+    def models(self, runs: list[RunId]) -> tuple[list[str], str]:
+        """Compare runs, and return the axes of their parallel coordinates and the text of the page."""
+        asked = urlencode({"runs": json.dumps(runs), "experiments": json.dumps([self.experiment])})
+        self.open(f"#/compare-runs?{asked}", height=640)
+        self.page.locator(".parcoords .axis-title").first.wait_for()
+        return self.page.locator(".parcoords .axis-title").all_text_contents(), self.page.inner_text("body")
 
     def tree(self, sweep: str) -> dict[RunId, Row]:
         """Show an unfolded sweep and return the rows of its run and its trials."""
         parent, trials = self.family(sweep)
         columns = ["attributes.`Duration`", *(f"metrics.`{name}`" for name in objectives(parent)), "tags.`trial_state`"]
         asked = urlencode({"searchFilter": f'tags.sweep="{sweep}"'})
-        self.open(f"experiments/{self.experiment}/runs?{asked}", height=height(1 + len(trials)), columns=columns)
+        self.open(f"#/experiments/{self.experiment}/runs?{asked}", height=height(1 + len(trials)), columns=columns)
         self.cell(parent.info.run_id, "attributes.`Run Name`").get_by_role("button").click()
         rows = self.rows(min(1 + len(trials), ROWS))
         self.fit("attributes.`Run Name`", *columns)
@@ -233,7 +253,7 @@ class Window:
         if not names:
             raise UserError(f"the run {run} has no pictures")
         last = max(names, key=lambda name: int(name.split("+")[2]))
-        self.open(f"experiments/{self.experiment}/runs/{run}/artifacts/{last}", height=560)
+        self.open(f"#/experiments/{self.experiment}/runs/{run}/artifacts/{last}", height=560)
         picture = self.page.locator(f"img[alt='{last}']")
         picture.wait_for()
         self.page.get_by_text("Path:").evaluate(
@@ -245,7 +265,7 @@ class Window:
         """Show the page of a registered model with its champion in view, and return the text of each version."""
         champion = self.champion(name)
         versions = self.client.search_model_versions(f"name = '{name}'")
-        self.open(f"models/{name}", height=412 + 182 * min(len(versions), 3))
+        self.open(f"#/models/{name}", height=412 + 182 * min(len(versions), 3))
         rows = self.page.get_by_role("row").filter(has=self.page.get_by_role("link", name="Version ", exact=False))
         shown = rows.filter(has_text=f"Version {champion.version}").filter(has_text="champion")
         shown.scroll_into_view_if_needed()
@@ -289,15 +309,21 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--runs", action="store_true")
     parser.add_argument("--sweep")
     parser.add_argument("--model")
-    parser.add_argument("--experiment", default="lookalike")
+    parser.add_argument("--experiment", default="lookalike/mnist")
     parser.add_argument("--into", type=Path, default=Path(__file__).parents[1] / "images")
     chosen = parser.parse_args(arguments)
     if not (chosen.runs or chosen.sweep or chosen.model):
         parser.error("nothing to do: give --runs, --sweep or --model")
     with Window(uri=chosen.uri, experiment=chosen.experiment) as window, explained(window):
         if chosen.runs:
-            window.runs()
+            window.charts()
             window.save(chosen.into / "mlflow.png")
+            rows = list(window.runs())
+            window.save(chosen.into / "mlflow_runs.png")
+            window.run(rows[0])
+            window.save(chosen.into / "mlflow_run.png")
+            window.models(rows[:6])
+            window.save(chosen.into / "mlflow_models.png")
         if chosen.sweep:
             window.tree(chosen.sweep)
             window.save(chosen.into / "mlflow_sweep.png")

@@ -32,6 +32,8 @@ def serve(uri: str, *, artifacts: str, start: str, announce: Callable[[str], Non
         start: the page that opens first, beginning with `#`.
         announce: called with the address as soon as the server answers.
     """
+    listening = listen(os.environ.get("MLFLOW_HOST", "127.0.0.1"), int(os.environ.get("MLFLOW_PORT", "5000")))
+    host, port = listening.getsockname()[:2]
     import uvicorn
     from mlflow.server import app as flask_app
     from mlflow.server import constants, handlers
@@ -47,9 +49,6 @@ def serve(uri: str, *, artifacts: str, start: str, announce: Callable[[str], Non
     sort_metrics()
     handlers.initialize_backend_stores(uri, uri, artifacts)
     from mlflow.server.fastapi_app import app
-
-    listening = listen(os.environ.get("MLFLOW_HOST", "127.0.0.1"), int(os.environ.get("MLFLOW_PORT", "5000")))
-    host, port = listening.getsockname()[:2]
 
     class Announcing(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -90,7 +89,7 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port))
     except OSError as error:
         free = "" if os.environ.get("MLFLOW_PORT") else ": choose a port with MLFLOW_PORT=5001"
-        raise UserError(f"http://{host}:{port} can't be served ({error.strerror}){free}") from None
+        raise UserError(f"http://{host}:{port} can't be served ({os.strerror(error.errno or 0)}){free}") from None
 
 
 def opening(app: App, page: str) -> App:

@@ -175,8 +175,8 @@ def frechet_distances(
 def resampled(features: NDArray[Any], reference: NDArray[Any], weights: Weights) -> Resampled:
     """Return d² and its replicates by the moments of resampled features.
 
-    For a population at a factor s of the observed difference, samples are moved to (s I + (1 - s) T) x, which leaves s² d²
-    on the shortest way to the reference.  (McCann, A convexity principle for interacting gases, 1997.)
+    For a population at a factor s of the observed difference, samples are moved to (s I + (1 - s) T) x, which leaves
+    s² d² on the shortest way to the reference.  (McCann, A convexity principle for interacting gases, 1997.)
     """
     centre = reference.mean(axis=0, dtype=np.float64)
     ours, theirs = (

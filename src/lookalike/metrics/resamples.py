@@ -1,8 +1,8 @@
 """Scores of resampled points: the weighted forms of metrics are evaluated for all resamples at once.
 
 A resample gives every point a weight, the number of times that it was drawn with replacement.  (Efron, Bootstrap
-methods: another look at the jackknife, 1979.) Samples and reference are resampled apart, so that there are three kinds of
-replicates: with both resampled, with the samples alone, and with the reference alone.
+methods: another look at the jackknife, 1979.) Samples and reference are resampled apart, so that there are three kinds
+of replicates: with both resampled, with the samples alone, and with the reference alone.
 
 A distance between two finite sets is larger than that between their distributions, because both sets are noisy, and a
 resample adds noise once more. The plain bootstrap therefore draws from two populations that are too far apart, and its

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from lookalike.domain.prepared import Prepared
+from lookalike.evaluation.resampling import resamples
 from lookalike.features.extraction import features_of
 from lookalike.features.extractor import Extractor
 from lookalike.metrics.authenticity import authenticity
@@ -88,20 +89,21 @@ DAMAGES: dict[str, Callable[[Array, Array, Array, float], Array]] = {
 
 def score(x: Array, reference: Array, training: Array, values: Array, training_values: Array) -> Scores:
     """Return value and error of every metric of features, and of exact copies among values."""
-    frechet = frechet_distances(x, reference)
+    weights = resamples(len(x), len(reference), replicates=100)
+    frechet = frechet_distances(x, reference, weights)
     found = {
         "frechet_distance": frechet.distance,
         "frechet_distance_infinite": frechet.infinite,
-        "kernel_distance": kernel_distance(x, reference),
+        "kernel_distance": kernel_distance(x, reference, weights),
         **support(x, reference)._asdict(),
-        "energy_distance": energy_distance(x, reference),
-        "sliced_wasserstein": sliced_wasserstein(x, reference),
-        "classifier_accuracy": classifier_test(x, reference),
-        "authenticity": authenticity(x, training).score,
-        "data_copying": data_copying(x, reference, training),
-        "training_copies": copies(values, training_values),
+        "energy_distance": energy_distance(x, reference, weights),
+        "sliced_wasserstein": sliced_wasserstein(x, reference, weights),
+        "classifier_accuracy": classifier_test(x, reference, weights),
+        "authenticity": authenticity(x, training, weights).score,
+        "data_copying": data_copying(x, reference, training, weights),
+        "training_copies": copies(values, training_values, weights),
     }
-    return {name: (one[0], one[1]) for name, one in found.items()}
+    return {name: (one.value, one.error) for name, one in found.items()}
 
 
 def worse_by(metric: str, scores: list[tuple[float, float]]) -> tuple[Array, Array]:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from lookalike.domain.prepared import Prepared
+from lookalike.evaluation.resampling import resamples
 from lookalike.features.extraction import features_of
 from lookalike.features.extractor import Extractor
-from lookalike.metrics.frechet import frechet_distance
+from lookalike.metrics.frechet import frechet_distances
 from lookalike.networks.unet import UNet
 from lookalike.training.budget import operations_per_step
 from lookalike.training.history import Silent
@@ -80,10 +81,11 @@ def main() -> None:
     torch.manual_seed(0)
     drawn = torch.cat([model.sample(len(part), steps=10) for part in torch.arange(arguments.samples).split(250)])
     features = features_of(extractor, drawn.numpy(), batch_size=config.trainer.batch_size)
-    value, error = frechet_distance(features, extractor.stored("test"))
+    test = extractor.stored("test")
+    found = frechet_distances(features, test, resamples(len(features), len(test))).distance
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters:,} parameters, {steps} steps in {seconds:.0f} s")
-    print(f"Fréchet distance {value:.1f} ± {error:.1f}, features {extractor.record['digest']}")
+    print(f"Fréchet distance {found.value:.1f} ± {found.error:.1f}, features {extractor.record['digest']}")
 
 
 if __name__ == "__main__":

@@ -14,15 +14,16 @@ from torch import Tensor
 
 from lookalike.domain.domain import Domain
 from lookalike.domain.prepared import SPLITS, Prepared, Split
-from lookalike.evaluation.classes import class_counts
+from lookalike.evaluation.classes import classes_of
 from lookalike.evaluation.distances import compare
 from lookalike.evaluation.novelty import copying_test, find_copies, score_real
+from lookalike.evaluation.resampling import REPLICATES, parted
 from lookalike.features import making as feature_stage
 from lookalike.features.classifier import Classifier, load, shifted
 from lookalike.features.extraction import extract, features_of
 from lookalike.features.extractor import Extractor, save_identity, save_training, training_rows
 from lookalike.features.weights import digest
-from lookalike.metrics.classes import differences
+from lookalike.metrics.classes import shares
 from lookalike.metrics.duplicates import copies
 from lookalike.readers.arrays import write
 from lookalike.readers.contract import from_arrays
@@ -187,8 +188,8 @@ def test_a_classifier_recognizes_colours(config: Config, make_domain: Callable[.
     prepared = Prepared(tmp_path / "prepared")
     record = feature_stage.make_and_save(config, prepared, tmp_path)
     assert record["test_accuracy"] > 0.9
-    counts = class_counts(Extractor(tmp_path, prepared).stored("test"), Extractor(tmp_path, prepared))
-    assert counts == pytest.approx(np.bincount(labels["test"]), abs=12)
+    seen = classes_of(Extractor(tmp_path, prepared).stored("test"), Extractor(tmp_path, prepared))
+    assert np.bincount(seen) == pytest.approx(np.bincount(labels["test"]), abs=12)
 
 
 def test_stored_features_are_those_of_the_frozen_extractor(folder: Path, prepared: Prepared) -> None:
@@ -247,13 +248,21 @@ def test_every_score_of_images_has_an_error_and_a_protocol_and_every_test_a_p_va
     close, (new, details) = compare(features, extractor), find_copies(values, features, extractor)
     assert close.keys() == IMAGES | POINTS
     assert new.keys() == NEW
-    for name, entry in (close | new).items():
+    entries, replicates = parted(close | new)
+    for name, entry in entries.items():
         assert np.isfinite([entry["value"], entry["standard_error"]]).all(), name
         assert entry["samples"] == 120
         assert {"reference", "extractor", "error_of"} <= entry.keys()
         assert ("p_value" in entry) == (name in TESTS)
         assert 0 <= entry.get("p_value", 0) <= 1
-    json.dumps(close | new, allow_nan=False)
+        both = {f"{name}/{part}" for part in ("joint", "samples", "reference")}
+        assert both & replicates.keys() == (set() if entry.get("rankable", True) is False else both)
+        if both <= replicates.keys():
+            assert entry["standard_error"] == pytest.approx(replicates[f"{name}/joint"].std(ddof=1))
+            assert {"error_samples", "error_reference"} <= entry.keys()
+        else:
+            assert entry["why_not_ranked"]
+    json.dumps(entries, allow_nan=False)
     assert close["kernel_distance"]["p_value"] > 0.001
     assert 0.5 < close["classifier_confidence"]["value"] <= 1
     assert close["precision"]["settings"] == {"neighbours": 5}
@@ -303,7 +312,7 @@ def test_only_held_out_real_data_are_searched_for_copies(make_domain: Callable[.
     write(from_arrays(domain, values, labels, expected={}), tmp_path)
     prepared = Prepared(tmp_path)
     save_identity(tmp_path, prepared)
-    scored, entries, details = score_real(prepared, Extractor(tmp_path, prepared), count=200)
+    scored, entries, details, replicates = score_real(prepared, Extractor(tmp_path, prepared), count=200)
     assert len(scored) == entries["energy_distance"]["samples"] == 200
     assert entries["energy_distance"]["source"] == "validation and train"
     assert entries["authenticity"]["samples"] == entries["training_copies"]["samples"] == 60
@@ -312,6 +321,7 @@ def test_only_held_out_real_data_are_searched_for_copies(make_domain: Callable[.
     assert entries["training_copies"]["value"] < 0.3
     assert entries.keys() == POINTS | NEW | {"wasserstein_1", "kolmogorov_smirnov"}
     assert len(details["nearest_training_rows"]) == 60
+    assert replicates["wasserstein_1/joint"].shape == (REPLICATES,)
 
 
 def test_values_that_share_a_grid_point_have_precision_and_coverage(
@@ -355,8 +365,9 @@ def test_rounded_training_values_do_not_change_which_class_samples_between_them_
         save_identity(folder, prepared)
         extractor = Extractor(folder, prepared)
         samples = generator.normal(170 + 30 * generator.integers(0, 2, (5000, 1)), 25).clip(0, 399)
-        found = class_counts(domain.to_values(samples.round().astype(np.int64)), extractor)
-        errors.append(differences(found, class_counts(extractor.stored("test"), extractor))[0])
+        sets = domain.to_values(samples.round().astype(np.int64)), extractor.stored("test")
+        found, expected = (shares(np.bincount(classes_of(points, extractor), minlength=2)) for points in sets)
+        errors.append(found[0] - expected[0])
     assert abs(np.mean(errors)) < 3 * np.std(errors, ddof=1) / np.sqrt(20)
     assert np.std(errors, ddof=1) < 0.05
 
@@ -379,8 +390,7 @@ def test_counted_classes_are_the_predictions_of_the_classifier(folder: Path, pre
     network = load(extractor.record, prepared.domain, folder)
     with torch.inference_mode():
         seen = network.head(network(torch.from_numpy(np.array(prepared.grid("test"))))).argmax(dim=1)
-    counts = class_counts(extractor.stored("test"), extractor)
-    assert counts.tolist() == torch.bincount(seen, minlength=2).tolist()
+    assert classes_of(extractor.stored("test"), extractor).tolist() == seen.tolist()
 
 
 def test_damaged_weights_of_a_classifier_are_named(folder: Path, prepared: Prepared, tmp_path: Path) -> None:

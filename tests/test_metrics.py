@@ -8,10 +8,11 @@ import pytest
 import scipy.linalg
 from numpy.typing import NDArray
 
-from lookalike.metrics import Score
-from lookalike.metrics.classes import class_distance, class_gap, differences, differences_error
-from lookalike.metrics.frechet import Moments, frechet, frechet_distance
+from lookalike.evaluation.resampling import resamples
+from lookalike.metrics.classes import class_distance, class_gap, differences_error, shares
+from lookalike.metrics.frechet import Moments, frechet, frechet_distance, frechet_distances
 from lookalike.metrics.marginal import kolmogorov_smirnov, wasserstein_1
+from lookalike.metrics.resamples import Resampled
 from lookalike.workspace.errors import UserError
 
 Floats = NDArray[np.float64]
@@ -84,40 +85,13 @@ def test_too_few_samples_for_a_covariance_are_refused(samples: int, reference: i
 
 
 def test_the_error_of_few_samples_is_a_number() -> None:
-    """Fewer samples than groups to leave out."""
+    """Fewer samples than groups to leave out, and resamples of one point alone."""
     generator = np.random.default_rng(0)
     reference = generator.normal(size=(100, 1))
-    score = frechet_distance(generator.normal(size=(12, 1)), reference)
-    many = frechet_distance(generator.normal(size=(12, 1)), reference, groups=12)
-    assert 0 < score.error < 3 * many.error + 1
-    assert np.isfinite(frechet_distance(generator.normal(size=(3, 1)), reference).error)
-
-
-def repeated(
-    metric: Callable[[NDArray[Any], NDArray[Any]], Score], draw: Callable[[np.random.Generator], Floats],
-    reference: Floats, *, times: int,
-) -> tuple[float, float]:  # fmt: skip
-    """The deviation of a metric over independent draws, and the mean of the errors that it reported."""
-    scores = [metric(draw(np.random.default_rng(seed)), reference) for seed in range(times)]
-    return float(np.std([s.value for s in scores], ddof=1)), float(np.mean([s.error for s in scores]))
-
-
-@pytest.mark.parametrize("shift", [0.0, 0.5])
-def test_the_jackknife_error_is_the_deviation_over_repeated_draws(shift: float) -> None:
-    reference = np.random.default_rng(99).normal(size=(2000, 4))
-    deviation, reported = repeated(
-        frechet_distance, lambda g: g.normal(size=(400, 4)) * 1.3 + shift, reference, times=150
-    )
-    assert reported == pytest.approx(deviation, rel=0.3)
-
-
-@pytest.mark.parametrize("metric", [wasserstein_1, kolmogorov_smirnov])
-def test_the_bootstrap_error_is_the_deviation_over_repeated_draws(
-    metric: Callable[[NDArray[Any], NDArray[Any]], Score],
-) -> None:
-    reference = np.random.default_rng(99).normal(size=(300, 1))
-    deviation, reported = repeated(metric, lambda g: g.normal(0.5, 1, size=(150, 1)), reference, times=30)
-    assert reported == pytest.approx(deviation, rel=0.3)
+    for count in (12, 5):
+        scores = frechet_distances(generator.normal(size=(count, 1)), reference, resamples(count, 100, replicates=50))
+        assert 0 < scores.distance.error < 20
+        assert scores.infinite.error == pytest.approx(scores.distance.error)
 
 
 def test_wasserstein_is_the_area_between_quantile_functions() -> None:
@@ -148,14 +122,14 @@ def test_kolmogorov_smirnov_is_the_largest_gap_of_distribution_functions_in_any_
 
 
 @pytest.mark.parametrize("metric", [frechet_distance, wasserstein_1, kolmogorov_smirnov])
-def test_a_metric_is_a_pure_function(metric: Callable[[NDArray[Any], NDArray[Any]], Score]) -> None:
+def test_a_metric_is_a_pure_function(metric: Callable[[NDArray[Any], NDArray[Any]], Resampled]) -> None:
     generator = np.random.default_rng(0)
     a, b = generator.normal(size=(60, 2)), generator.normal(size=(80, 2))
     before = a.copy(), b.copy()
     np.random.seed(1)  # noqa: NPY002
     first = metric(a, b)
     np.random.seed(2)  # noqa: NPY002
-    assert metric(a, b) == first
+    assert metric(a, b).value == first.value
     assert (a == before[0]).all()
     assert (b == before[1]).all()
 
@@ -164,55 +138,45 @@ def test_a_metric_is_a_pure_function(metric: Callable[[NDArray[Any], NDArray[Any
 
 
 def test_class_distances_of_known_counts() -> None:
-    counts, reference = np.array([10, 30, 60, 0]), np.array([200, 400, 300, 100])
+    counts, reference = np.array([[10, 30, 60, 0]]), np.array([[200, 400, 300, 100]])
     assert class_distance(counts, reference).value == pytest.approx(0.3)
     assert class_gap(counts, reference).value == pytest.approx(0.3)
-    counts = np.array([10, 30, 45, 15])
+    counts = np.array([[10, 30, 45, 15]])
     assert class_distance(counts, reference).value == pytest.approx(0.2)
     assert class_gap(counts, reference).value == pytest.approx(0.15)
 
 
 def test_the_same_shares_are_no_distance_apart_however_many_are_counted() -> None:
-    reference = np.array([300, 500, 200])
+    reference = np.array([[300, 500, 200]])
     assert class_distance(7 * reference, reference).value == pytest.approx(0, abs=1e-12)
     assert class_gap(7 * reference, reference).value == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("only", range(4))
 def test_one_class_alone_is_off_by_all_that_the_others_have(only: int) -> None:
-    reference = np.array([100, 400, 300, 200])
-    counts = np.zeros(4, dtype=np.int64)
-    counts[only] = 50
-    expected = 1 - reference[only] / 1000
+    reference = np.array([[100, 400, 300, 200]])
+    counts = np.zeros((1, 4), dtype=np.int64)
+    counts[:, only] = 50
     for metric in (class_distance, class_gap):
-        score = metric(counts, reference)
-        assert score.value == pytest.approx(expected)
-        assert score.error == pytest.approx(0, abs=1e-12)
+        assert metric(counts, reference).value == pytest.approx(1 - reference[0, only] / 1000)
 
 
 def test_the_error_of_two_classes_is_that_of_a_share() -> None:
     """Both distances are |p - q| then."""
-    counts, reference = np.array([700, 300]), np.array([500, 500])
+    generator = np.random.default_rng(0)
+    counts, reference = (
+        np.vstack([counted, generator.multinomial(1000, np.array(counted) / 1000, 500)])
+        for counted in ([700, 300], [500, 500])
+    )
     for metric in (class_distance, class_gap):
         score = metric(counts, reference)
         assert score.value == pytest.approx(0.2)
-        assert score.error == pytest.approx((0.7 * 0.3 / 1000) ** 0.5, rel=0.1)
+        assert score.samples.std() == pytest.approx((0.7 * 0.3 / 1000) ** 0.5, rel=0.1)
+        assert score.reference.std() == pytest.approx((0.5 * 0.5 / 1000) ** 0.5, rel=0.1)
 
 
 def test_the_error_of_a_share_s_difference_is_its_deviation_over_draws_of_both() -> None:
-    generator, shares = np.random.default_rng(0), [0.1, 0.3, 0.6]
-    pairs = [(generator.multinomial(500, shares), generator.multinomial(100, shares)) for _ in range(2000)]
-    deviation = np.std([differences(*pair) for pair in pairs], axis=0, ddof=1)
+    generator, p = np.random.default_rng(0), [0.1, 0.3, 0.6]
+    pairs = [(generator.multinomial(500, p), generator.multinomial(100, p)) for _ in range(2000)]
+    deviation = np.std([shares(one) - shares(other) for one, other in pairs], axis=0, ddof=1)
     assert np.mean([differences_error(*pair) for pair in pairs], axis=0) == pytest.approx(deviation, rel=0.05)
-
-
-@pytest.mark.parametrize("metric", [class_distance, class_gap])
-@pytest.mark.parametrize("shares", [[0.1] * 10, [0.05, 0.15, 0.02, 0.18, *[0.1] * 6]], ids=["alike", "uneven"])
-def test_the_error_of_a_class_distance_is_the_deviation_over_repeated_draws(
-    metric: Callable[[Any, Any], Score], shares: list[float]
-) -> None:
-    """Of two distributions alike the bootstrap, which sees a distance where there is none, is off by more."""
-    reference = np.full(10, 1000)
-    scores = [metric(np.random.default_rng(seed).multinomial(5000, shares), reference) for seed in range(200)]
-    deviation, reported = np.std([s.value for s in scores], ddof=1), np.mean([s.error for s in scores])
-    assert reported == pytest.approx(deviation, rel=0.2 if len(set(shares)) > 1 else 0.4)

@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.spatial.distance import cdist
 
+from lookalike.evaluation.resampling import resamples
 from lookalike.metrics.authenticity import authenticity
 from lookalike.metrics.confidence import classifier_confidence
 from lookalike.metrics.copying import data_copying, ranked
 from lookalike.metrics.duplicates import copies, duplicates
 from lookalike.metrics.neighbours import apart
+from lookalike.metrics.resamples import equal
 from lookalike.workspace.errors import UserError
 
 
@@ -24,12 +26,12 @@ def test_authenticity_is_that_of_the_definition() -> None:
     samples, training = draw(0, 300), draw(1, 700)
     across, within = cdist(samples, training), cdist(training, training) + np.diag(np.full(700, np.inf))
     nearest = across.argmin(axis=1)
-    found = authenticity(samples, training)
+    found = authenticity(samples, training, resamples(300, 0))
     assert (found.nearest == nearest).all()
     np.testing.assert_allclose(found.distance, across.min(axis=1), rtol=1e-9)
     expected = (across.min(axis=1) > within.min(axis=1)[nearest]).mean()
     assert found.score.value == pytest.approx(expected, abs=1e-12)
-    assert found.score.error == pytest.approx(np.sqrt(expected * (1 - expected) / 299))
+    assert found.score.error == pytest.approx(np.sqrt(expected * (1 - expected) / 299), rel=0.1)
 
 
 def test_distances_that_are_known_change_no_authenticity() -> None:
@@ -40,7 +42,7 @@ def test_distances_that_are_known_change_no_authenticity() -> None:
     np.testing.assert_allclose(distances, within.min(axis=1), rtol=1e-9)
     assert distances[3] == distances[7] == 0
     known, found = authenticity(samples, training, apart=distances), authenticity(samples, training)
-    assert known.score == found.score
+    assert known.score.value == found.score.value
     with pytest.raises(UserError, match=r"one distance for each of 1200 training points, not \(1199,\)"):
         authenticity(samples, training, apart=distances[1:])
 
@@ -68,10 +70,9 @@ def test_training_data_that_repeat_do_not_hide_copies() -> None:
 
 def test_the_rank_score_is_that_of_scipy() -> None:
     a, b = np.round(draw(0, 90, 1)[:, 0], 1), np.round(draw(1, 70, 1)[:, 0], 1)
-    z, error = ranked(a, b)
+    (z,) = ranked(a, b, equal(90, 70)).joint
     u = stats.mannwhitneyu(a, b).statistic
     assert z == pytest.approx((u - 90 * 70 / 2) / np.sqrt(90 * 70 * 161 / 12), rel=1e-12)
-    assert 0.3 < error < 1.5
 
 
 def test_one_cell_is_the_global_test() -> None:
@@ -94,15 +95,10 @@ def test_copies_score_far_below_zero_and_noise_above() -> None:
     assert abs(fresh.value) < 1.5
 
 
-def test_p_values_of_fresh_data_are_uniform_and_errors_are_deviations() -> None:
-    """The error is that of the samples alone; both sets vary in the p-value."""
+def test_p_values_of_fresh_data_are_uniform() -> None:
     training = draw(99, 500)
     found = [data_copying(draw(2 * i, 300), draw(2 * i + 1, 300), training, cells=4).p_value for i in range(60)]
     assert stats.kstest(found, "uniform").pvalue > 0.003
-    test = draw(98, 300)
-    scores = [data_copying(draw(i, 300) * 0.9, test, training, cells=4) for i in range(60)]
-    deviation, reported = np.std([s.value for s in scores], ddof=1), np.mean([s.error for s in scores])
-    assert reported == pytest.approx(deviation, rel=0.35)
 
 
 def test_cells_with_too_few_points_are_an_error_if_there_are_no_others() -> None:
@@ -138,9 +134,9 @@ def test_what_cannot_be_equal_is_not_looked_up() -> None:
 
 def test_confidence_is_the_mean_of_the_largest_probability() -> None:
     probabilities = np.array([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4], [0, 1, 0]])
-    score = classifier_confidence(probabilities)
+    score = classifier_confidence(probabilities, resamples(3, 0))
     assert score.value == pytest.approx(0.7)
-    assert score.error == pytest.approx(0.3 / np.sqrt(3))
+    assert score.error == pytest.approx(probabilities.max(axis=1).std() / np.sqrt(3), rel=0.1)
 
 
 @pytest.mark.parametrize("bad", [[[2.0, -1.0], [0.5, 0.5]], [[3.0, 4.0], [0.1, 0.2]]])

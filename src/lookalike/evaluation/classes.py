@@ -8,7 +8,8 @@ from scipy.spatial import KDTree
 
 from lookalike.evaluation.entries import Entry, entry
 from lookalike.features.extractor import Extractor
-from lookalike.metrics.classes import BOOTSTRAPS, class_distance, class_gap, differences, differences_error
+from lookalike.metrics.classes import class_distance, class_gap, differences_error, shares
+from lookalike.metrics.resamples import Weights
 from lookalike.workspace.errors import UserError
 
 SHORT = 0.05
@@ -19,20 +20,23 @@ VOTERS = 25
 
 
 def compare_classes(
-    features: NDArray[Any], reference: NDArray[Any], *, extractor: Extractor, protocol: Entry
+    features: NDArray[Any], reference: NDArray[Any], weights: Weights, *, extractor: Extractor, protocol: Entry
 ) -> dict[str, Entry]:
-    """Compare the class shares of features `[N, D]` of samples and `[M, D]` of test data.
+    """Compare the class shares of features `[N, D]` of samples and `[M, D]` of test data, and of their resamples.
 
     The same classifier counts both, so that its mistakes occur on both sides. Without a classifier the nearest training
     points vote. A class is short if its share is too small by more than `SHORT` and by more than chance explains.
     """
     labels = extractor.prepared.domain.labels
-    counts, expected = class_counts(features, extractor), class_counts(reference, extractor)
-    shares, chance = differences(counts, expected), differences_error(counts, expected)
-    lacking = (shares < -SHORT) & (shares < -2 * chance)
-    furthest = int(abs(shares).argmax())
+    ours, theirs = (
+        weighted_counts(classes_of(points, extractor), side, classes=len(labels))
+        for points, side in zip((features, reference), weights, strict=True)
+    )
+    counts, expected = ours[0].astype(np.int64), theirs[0].astype(np.int64)
+    differences, chance = shares(counts) - shares(expected), differences_error(counts, expected)
+    lacking = (differences < -SHORT) & (differences < -2 * chance)
+    furthest = int(abs(differences).argmax())
     protocol = {"unit": "share of the samples", **protocol}
-    error_of = f"samples, bootstrap of {BOOTSTRAPS}"
     both = {"counts": counts.tolist(), "reference_counts": expected.tolist()}
     detail = {
         "class": labels[furthest],
@@ -40,15 +44,23 @@ def compare_classes(
         "short": [label for label, lack in zip(labels, lacking, strict=True) if lack],
     }
     return {
-        "class_distance": entry(class_distance(counts, expected), protocol, error_of=error_of, **both),
-        "class_gap": entry(class_gap(counts, expected), protocol, error_of=error_of, **detail),
+        "class_distance": entry(class_distance(ours, theirs), protocol, **both),
+        "class_gap": entry(class_gap(ours, theirs), protocol, **detail),
     }
 
 
-def class_counts(features: NDArray[Any], extractor: Extractor) -> NDArray[np.int64]:
-    """Return the number of features `[N, D]` in each class, by the extractor or by the nearest training points."""
-    seen = nearest_labels(features, extractor) if extractor.is_identity else class_logits(features, extractor).argmax(1)
-    return np.bincount(seen, minlength=len(extractor.prepared.domain.labels))
+def classes_of(features: NDArray[Any], extractor: Extractor) -> NDArray[Any]:
+    """Return the class numbers `[N]` of features `[N, D]`, by the extractor or by the nearest training points."""
+    if extractor.is_identity:
+        return nearest_labels(features, extractor)
+    found: NDArray[Any] = class_logits(features, extractor).argmax(1)
+    return found
+
+
+def weighted_counts(seen: NDArray[Any], weights: NDArray[Any], *, classes: int) -> NDArray[np.float64]:
+    """Return the number of points `[1 + B, classes]` in each class under weights `[1 + B, N]`."""
+    counts: NDArray[np.float64] = weights @ (seen[:, None] == np.arange(classes)).astype(np.float64)
+    return counts
 
 
 def nearest_labels(values: NDArray[Any], extractor: Extractor) -> NDArray[Any]:

@@ -12,7 +12,8 @@ from scipy.special import softmax
 from lookalike.domain.domain import Domain
 from lookalike.domain.prepared import Split
 from lookalike.evaluation.classes import VOTERS, class_logits, compare_classes
-from lookalike.evaluation.entries import OF_GROUPS, OF_MEAN, Arrays, Entry, attempt, check_enough, entry, named
+from lookalike.evaluation.entries import OF_SAMPLES, Arrays, Entry, attempt, check_enough, entry, named
+from lookalike.evaluation.resampling import few_points, resamples
 from lookalike.features.extractor import Extractor
 from lookalike.metrics import marginal, pairs, sliced
 from lookalike.metrics.classifier import classifier_test
@@ -20,16 +21,19 @@ from lookalike.metrics.confidence import classifier_confidence
 from lookalike.metrics.energy import energy_distance
 from lookalike.metrics.frechet import FrechetScores, frechet_distances
 from lookalike.metrics.kernel import kernel_distance
+from lookalike.metrics.resamples import Weights
 from lookalike.metrics.support import support_and_gaps
 
 NEIGHBOURS = 5
 """The neighbour that the ball of a point reaches to, for precision, recall, density and coverage."""
 
+WHY_NOT_NEIGHBOURS = (
+    "resamples repeat points, and repeats are nearest neighbours, so that no error of the test set is known"
+)
+"""Why scores of nearest neighbours get no rank."""
+
 MAX_GAPS = 64
 """Largest number of samples and of test points that are kept to show where the two sets differ."""
-
-OF_BINS = f"samples, jackknife over {pairs.BINS} bins or more"
-"""Source of the error of a distance over pairs of points."""
 
 
 def compare(features: NDArray[Any], extractor: Extractor, *, split: Split = "test") -> dict[str, Entry]:
@@ -53,49 +57,51 @@ def compare_with_gaps(
     check_enough(samples=features, **{split: reference})
     counts = {"samples": len(features), "reference": split, "reference_count": len(reference)}
     protocol = counts | named(extractor)
+    weights = resamples(len(features), len(reference))
     if extractor.is_identity:
-        own = compare_values(features, reference, protocol=protocol)
+        own = compare_values(features, reference, weights, protocol=protocol)
         if extractor.prepared.domain.labels:
             by_vote = protocol | {"classes_by": f"vote of the {VOTERS} nearest training points"}
-            own |= compare_classes(features, reference, extractor=extractor, protocol=by_vote)
+            own |= compare_classes(features, reference, weights, extractor=extractor, protocol=by_vote)
     else:
-        own = compare_features(features, reference, extractor=extractor, protocol=protocol)
+        own = compare_features(features, reference, weights, extractor=extractor, protocol=protocol)
     domain = extractor.prepared.domain if extractor.is_identity else None
-    shared, gaps = compare_points(features, reference, domain=domain, protocol=protocol)
+    shared, gaps = compare_points(features, reference, weights, domain=domain, protocol=protocol)
     return own | shared, gaps
 
 
-def compare_values(samples: NDArray[Any], reference: NDArray[Any], *, protocol: Entry) -> dict[str, Entry]:
+def compare_values(
+    samples: NDArray[Any], reference: NDArray[Any], weights: Weights, *, protocol: Entry
+) -> dict[str, Entry]:
     """Return distances of values `[N, D]` to test values `[M, D]`, one column at a time."""
     return {
-        metric.__name__: entry(
-            metric(samples, reference), protocol, error_of=f"samples, bootstrap of {marginal.BOOTSTRAPS}"
-        )
+        metric.__name__: entry(metric(samples, reference, weights), protocol)
         for metric in (marginal.wasserstein_1, marginal.kolmogorov_smirnov)
     }
 
 
 def compare_features(
-    features: NDArray[Any], reference: NDArray[Any], *, extractor: Extractor, protocol: Entry
+    features: NDArray[Any], reference: NDArray[Any], weights: Weights, *, extractor: Extractor, protocol: Entry
 ) -> dict[str, Entry]:
     """Return distances of features `[N, D]` to those of the test data `[M, D]`, and of classes, if there are any."""
-    frechet = attempt(frechet_distances, features, reference)
+    frechet = attempt(frechet_distances, features, reference, weights)
     distance, infinite = frechet if isinstance(frechet, FrechetScores) else (frechet, frechet)
     known_as = {name: {"known_as": other} for name, other in extractor.record.get("known_as", {}).items()}
     classes, sure = {}, {}
     if extractor.has_classes:
-        classes = compare_classes(features, reference, extractor=extractor, protocol=protocol)
+        classes = compare_classes(features, reference, weights, extractor=extractor, protocol=protocol)
         logits = class_logits(features, extractor).astype(np.float64)
-        confidence = classifier_confidence(softmax(logits, axis=1))
-        sure = {"classifier_confidence": entry(confidence, protocol, error_of=OF_MEAN)}
+        confidence = classifier_confidence(softmax(logits, axis=1), weights)
+        sure = {"classifier_confidence": entry(confidence, protocol, error_of=OF_SAMPLES)}
     extrapolated = {"extrapolated_to": "infinitely many samples", "reference_is": "as large as it is"}
     kernel = {"kernel": "(x·y/D + 1)³", "permutations": pairs.PERMUTATIONS}
+    few = {"why_not_ranked": few_points(features, reference)}
     return {
-        "frechet_distance": entry(distance, protocol, error_of=OF_GROUPS, **known_as.get("frechet_distance", {})),
+        "frechet_distance": entry(distance, protocol, **few, **known_as.get("frechet_distance", {})),
         **classes,
-        "frechet_distance_infinite": entry(infinite, protocol, error_of=OF_GROUPS, **extrapolated),
+        "frechet_distance_infinite": entry(infinite, protocol, **few, **extrapolated),
         "kernel_distance": entry(
-            attempt(kernel_distance, features, reference), protocol, error_of=OF_BINS, settings=kernel,
+            attempt(kernel_distance, features, reference, weights), protocol, settings=kernel,
             **known_as.get("kernel_distance", {}),
         ),
         **sure,
@@ -110,13 +116,14 @@ def dequantized(values: NDArray[Any], domain: Domain, *, seed: int) -> NDArray[A
 
 
 def compare_points(
-    features: NDArray[Any], reference: NDArray[Any], *, domain: Domain | None, protocol: Entry
+    features: NDArray[Any], reference: NDArray[Any], weights: Weights, *, domain: Domain | None, protocol: Entry
 ) -> tuple[dict[str, Entry], Arrays]:
     """Return fidelity, diversity and two-sample tests of points `[N, D]` against test points `[M, D]`.
 
     Args:
         features: the points of the samples.
         reference: the points of the test set.
+        weights: resamples of both.
         domain: the grid that the points lie on; None for features, which lie on none.
         protocol: what all entries have in common.
 
@@ -133,24 +140,23 @@ def compare_points(
         name: entry(
             score,
             protocol,
-            error_of=OF_MEAN if name in ("precision", "density") else OF_GROUPS,
+            error_of=f"samples, {'mean over them' if name in ('precision', 'density') else 'jackknife over 20 groups'}",
+            why_not_ranked=WHY_NOT_NEIGHBOURS,
             settings=({} if name == "nearest_sample_distance" else {"neighbours": NEIGHBOURS}) | settings,
         )
         for name, score in scores._asdict().items()
     }
     smaller = min(len(features), len(reference))
     directions = 1 if features.shape[1] == 1 else sliced.DIRECTIONS
-    tests: dict[str, tuple[Any, str, Entry]] = {
+    tests: dict[str, tuple[Any, Entry]] = {
         "classifier_accuracy": (
-            classifier_test,
-            "the held-out half, given the classifier",
-            {"of_each_set": smaller, "trained_on": smaller // 2, "p_value": "exact, hypergeometric"},
+            classifier_test, {"of_each_set": smaller, "trained_on": smaller // 2, "p_value": "exact, hypergeometric"}
         ),
-        "energy_distance": (energy_distance, OF_BINS, {"permutations": pairs.PERMUTATIONS}),
+        "energy_distance": (energy_distance, {"permutations": pairs.PERMUTATIONS}),
         "sliced_wasserstein": (
-            sliced.sliced_wasserstein, OF_GROUPS, {"directions": directions, "permutations": sliced.PERMUTATIONS}
+            sliced.sliced_wasserstein, {"directions": directions, "permutations": sliced.PERMUTATIONS}
         ),
     }  # fmt: skip
-    for name, (test, error_of, how) in tests.items():
-        found[name] = entry(attempt(test, features, reference), protocol, error_of=error_of, settings=how)
+    for name, (test, how) in tests.items():
+        found[name] = entry(attempt(test, features, reference, weights), protocol, settings=how)
     return found, rows

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from lookalike.domain.prepared import MIN_POINTS
 from lookalike.features.extractor import Extractor
-from lookalike.metrics import Score, ScoredTest
+from lookalike.metrics import Score
 from lookalike.metrics.inputs import TooFewPointsError
+from lookalike.metrics.resamples import Resampled, deviation
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.versions import versions
 
@@ -18,27 +19,47 @@ T = TypeVar("T")
 
 Arrays = dict[str, NDArray[Any]]
 
-OF_MEAN = "samples, mean over them"
-"""Source of the error of a mean over samples, as `error_of` in `metrics.json` names it."""
-
-OF_GROUPS = "samples, jackknife over 20 groups"
-"""Source of the error of a jackknife over groups of samples."""
+OF_SAMPLES = "samples"
+"""What the error of a mean over samples is of, as `error_of` in `metrics.json` begins."""
 
 
-def attempt(metric: Callable[[NDArray[Any], NDArray[Any]], T], *sets: NDArray[Any]) -> T | TooFewPointsError:
-    """Return what a metric returns for two sets, or the reason why it needs more points."""
+def attempt(metric: Callable[..., T], *sets: Any) -> T | TooFewPointsError:
+    """Return what a metric returns for two sets and their weights, or the reason why it needs more points."""
     try:
         return metric(*sets)
     except TooFewPointsError as reason:
         return reason
 
 
-def entry(score: Score | ScoredTest | TooFewPointsError, protocol: Entry, *, error_of: str, **more: Any) -> Entry:
-    """Return a score as `metrics.json` holds it, or why it is missing."""
+def entry(
+    score: Score | Resampled | TooFewPointsError,
+    protocol: Entry,
+    *,
+    error_of: str | None = None,
+    why_not_ranked: str = "",
+    **more: Any,
+) -> Entry:
+    """Return a score as `metrics.json` holds it, or why it is missing; its replicates are in `resampled`.
+
+    Args:
+        score: the score, with replicates if its errors come from resamples.
+        protocol: what it was measured with.
+        error_of: what the standard error is of; by default the samples and the points of `protocol["reference"]`.
+        why_not_ranked: why the intervals of the score do not hold, so that it gets no rank; empty if they hold.
+        **more: further parts of the entry.
+    """
     if isinstance(score, TooFewPointsError):
         return {"missing": str(score)}
-    test = {"p_value": score.p_value} if isinstance(score, ScoredTest) else {}
-    return {"value": score.value, "standard_error": score.error, **test, **protocol, "error_of": error_of, **more}
+    found: Entry = {"value": score.value, "standard_error": score.error}
+    of = error_of or f"samples and {protocol.get('reference', 'reference')} points"
+    if isinstance(score, Resampled):
+        found |= {"error_samples": deviation(score.samples), "error_reference": deviation(score.reference)}
+        found |= {"p_value": score.p_value} if score.p_value is not None else {}
+        of = f"{of}, {'' if error_of else 'joint '}bootstrap of {len(score.joint)}"
+    found |= {**protocol, "error_of": of, **more}
+    if why_not_ranked:
+        return found | {"rankable": False, "why_not_ranked": why_not_ranked}
+    return found | ({"resampled": score} if isinstance(score, Resampled) else {})
 
 
 def with_versions(entries: dict[str, Entry]) -> dict[str, Any]:

@@ -25,6 +25,12 @@ Entry = dict[str, Any]
 POINTS_COMPARED = 100
 """Points that are also scored with coarser steps of a solver."""
 
+DRAWS = ("levels", "importance_samples", "dequantizations", "probes")
+"""Settings of likelihoods that are numbers of random draws, over which they average."""
+
+MORE_DRAWS = 4
+"""Largest factor of these numbers for the probabilities of a whole grid."""
+
 
 def likelihoods(
     model: Any,
@@ -187,15 +193,19 @@ def over_grid(
 ) -> NDArray[np.float64] | None:
     """Return the log-likelihoods `[levels ** D]` in nats of all grid points, for a table of one or two columns.
 
-    Return None for other data, and for two columns whose grid the budget does not afford.
+    Return None for other data, and for two columns whose grid the budget does not afford. A likelihood that is an
+    average over random draws takes up to `MORE_DRAWS` times as many of them, as the budget allows: probabilities are
+    exponentials of these averages, and noise of variance σ² makes them too large by a factor of exp(σ²/2).
     """
     domain = prepared.domain
     if not has_one(domain):
         return None
-    if domain.dimensions == 2:
-        cost = operations_per_point(model, prepared.grid("validation"), settings)
-        if domain.levels**2 * cost > points.flops:
-            return None
+    drawn = [name for name in DRAWS if settings.get(name)]
+    cost = domain.levels**domain.dimensions * operations_per_point(model, prepared.grid("validation"), settings)
+    if domain.dimensions == 2 and cost > points.flops:
+        return None
+    more = max(1, min(MORE_DRAWS, int(points.flops // cost) if cost else MORE_DRAWS))
+    settings = settings | {name: more * settings[name] for name in drawn}
     grid = truth.whole_grid(domain)
     rows = np.arange(len(grid))
     return log_likelihoods(model, grid, rows, settings=settings, batch_size=batch_size, split="whole grid")

@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 from lookalike.domain.prepared import Prepared, Split
 from lookalike.evaluation import truth
 from lookalike.evaluation.distances import compare_with_gaps
+from lookalike.evaluation.entries import Entry, entry
 from lookalike.evaluation.landscape import landscape
-from lookalike.evaluation.likelihoods import Entry, affordable, likelihoods, log_likelihoods, over_grid, subset
+from lookalike.evaluation.likelihoods import affordable, likelihoods, log_likelihoods, over_grid, subset
 from lookalike.evaluation.novelty import find_copies
+from lookalike.evaluation.resampling import REFERENCE, REPLICATES, SAMPLES, drawn, parted
 from lookalike.features.extraction import features_of
 from lookalike.features.extractor import Extractor
-from lookalike.metrics import Score
+from lookalike.metrics.resamples import Resampled, exactly
 from lookalike.workspace.configuration import Config, LikelihoodPoints
 from lookalike.workspace.devices import device_of, place
 
@@ -57,21 +59,18 @@ def against_truth(
     rows, nats = details[f"rows_{split}"], details[f"log_likelihood_{split}"]
     log_p = log_prob(np.asarray(held_out[rows]))
     kind: str = model.likelihood_kind
+    weights = drawn(len(held_out), REPLICATES, REFERENCE)[:, rows]
     common = {"kind": kind, "reference": "the known density", "exactness": EXACTNESS[kind], "settings": settings}
-    of_points = {
-        "split": split,
-        "points": len(rows),
-        "of": len(held_out),
-        "error_of": f"{split} points, mean over them",
-    }
-    found = {"kl": entry(truth.forward_kl(log_p, nats), common, of_points, unit="nats/observation")}
+    of_points = common | {"split": split, "points": len(rows), "of": len(held_out)}
+    of = f"{split} points"
+    found = {"kl": divergence(truth.forward_kl(log_p, nats, weights), of_points, error_of=of, unit="nats/observation")}
     if everywhere is not None:
         grid = truth.whole_grid(prepared.domain)
-        total = Score(truth.total_variation_on_grid(log_prob(grid), everywhere), 0.0)
-        of_grid = {"points": len(grid), "of": len(grid), "error_of": "nothing: summed over the whole grid"}
-        found["total_variation"] = entry(total, common, of_grid)
+        total = exactly(truth.total_variation_on_grid(log_prob(grid), everywhere), replicates=REPLICATES)
+        of_grid = {"points": len(grid), "of": len(grid)}
+        found["total_variation"] = entry(total, common | of_grid, error_of="nothing: summed over the whole grid")
     else:
-        found["total_variation"] = entry(truth.total_variation_from_draws(log_p, nats), common, of_points)
+        found["total_variation"] = entry(truth.total_variation_from_draws(log_p, nats, weights), of_points, error_of=of)
     log_p = log_prob(samples)
     if not np.isneginf(log_p).any():
         rows = subset(len(samples), affordable(model, samples, settings, points))
@@ -81,28 +80,30 @@ def against_truth(
             "exactness": EXACTNESS[kind].replace("an upper bound", "a lower bound"),
             "samples": len(samples),
             "points": len(rows),
-            "error_of": "samples, mean over them",
         }
-        found["kl_reverse"] = entry(truth.reverse_kl(log_p[rows], log_q), common, reverse, unit="nats/observation")
+        weights = drawn(len(samples), REPLICATES, SAMPLES)[:, rows]
+        found["kl_reverse"] = divergence(
+            truth.reverse_kl(log_p[rows], log_q, weights), common | reverse, error_of="samples", unit="nats/observation"
+        )
     return found
 
 
-def entry(score: Score, *protocols: Entry, **more: Any) -> Entry:
-    """Return a score with its error and its protocol."""
-    merged = {key: value for protocol in (*protocols, more) for key, value in protocol.items()}
-    return {"value": score.value, "standard_error": score.error, **merged}
+def divergence(score: Resampled, protocol: Entry, *, error_of: str, unit: str) -> Entry:
+    """Return the entry of a divergence, which may be infinite."""
+    reason = "" if np.isfinite(score.value) else "it is infinite"
+    return entry(score, protocol, error_of=error_of, unit=unit, why_not_ranked=reason)
 
 
 def impossible(samples: NDArray[Any], log_prob: truth.LogProb) -> Entry:
     """Return the share of samples, grid points `[N, *shape]`, that have probability 0 under the known distribution."""
-    share = truth.share_outside(log_prob(samples))
-    return entry(share, samples=len(samples), reference="the known density", error_of="samples, binomial")
+    share = truth.share_outside(log_prob(samples), drawn(len(samples), REPLICATES, SAMPLES))
+    return entry(share, {"samples": len(samples), "reference": "the known density"}, error_of="samples")
 
 
 def score(
     model: Any, samples: NDArray[Any], prepared: Prepared, extractor: Extractor, config: Config
-) -> tuple[dict[str, Entry], dict[str, NDArray[Any]]]:
-    """Return all metrics of a cell, and the arrays behind them.
+) -> tuple[dict[str, Entry], dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """Return all metrics of a cell, the arrays behind them, and their replicates.
 
     The processes of a stage share likelihoods and features; only rank 0 goes on to the distances, and the others return
     nothing of these.
@@ -115,7 +116,8 @@ def score(
 
     Returns:
         Entries by metric name; arrays: log-likelihoods by split, the density of a domain of one or two dimensions,
-        the training points nearest to the first samples, and the rows where samples and test data differ.
+        the training points nearest to the first samples, and the rows where samples and test data differ; the values
+        of metrics in resamples.
 
     Raises:
         UserError: a likelihood is not finite, or the data were drawn from another density than `data.reader` names.
@@ -143,7 +145,8 @@ def score(
         entries["share_outside"] = impossible(drawn, log_prob)
     features = features_of(extractor, samples, batch_size=config.trainer.batch_size, device=device_of(config.trainer))
     if place().rank:
-        return entries, details
+        return entries, details, {}
     new, nearest = find_copies(samples, features, extractor, split=config.split)
     close, farthest = compare_with_gaps(features, extractor, split=config.split)
-    return entries | close | new, details | nearest | farthest
+    entries, replicates = parted(entries | close | new)
+    return entries, details | nearest | farthest, replicates

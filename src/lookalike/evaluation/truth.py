@@ -7,7 +7,7 @@ Every measure compares two probabilities on the same grid, P of the data and Q o
     TV(P, Q) = ½ Σ |P - Q|               the largest error in the probability of any event, from 0 to 1
 
 Over the whole grid, in one and two dimensions, these are sums: exact if both probabilities are. In more dimensions an
-expectation is a mean over draws, and its standard error is theirs. With a lower bound in place of log Q the first is
+expectation is a mean over draws, which are resampled for its error. With a lower bound in place of log Q the first is
 an upper bound and the second a lower one (it may be negative); with an estimate both are estimates.
 """
 
@@ -21,11 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.domain.domain import Domain
-from lookalike.metrics import Score
+from lookalike.metrics.resamples import Floats, Resampled, equal, mean_of_reference, mean_of_samples
 from lookalike.workspace.arguments import target
 from lookalike.workspace.errors import UserError
-
-Floats = NDArray[np.float64]
 
 LogProb = Callable[[NDArray[Any]], Floats]
 
@@ -58,38 +56,36 @@ def whole_grid(domain: Domain) -> NDArray[np.int64]:
     return np.indices((domain.levels,) * domain.dimensions).reshape(domain.dimensions, -1).T.reshape(-1, *domain.shape)
 
 
-def forward_kl(log_p: Floats, log_q: Floats) -> Score:
-    """Return KL(P || Q) from log P and log Q of draws from P `[N]`, which are held-out data.
+def forward_kl(log_p: Floats, log_q: Floats, weights: NDArray[Any] | None = None) -> Resampled:
+    """Return KL(P || Q) from log P and log Q of draws from P `[N]`, which are held-out data with weights `[1 + B, N]`.
 
-    The standard error is that of the mean. The value is infinite, without an error, where a draw has probability 0
-    under Q.
+    The value and all replicates are infinite where a draw has probability 0 under Q.
     """
-    return mean_difference(log_p, log_q, drawn_from="P")
+    difference = differences(log_p, log_q, drawn_from="P")
+    return mean_of_reference(difference, equal(len(log_p)).samples if weights is None else weights)
 
 
-def reverse_kl(log_p: Floats, log_q: Floats) -> Score:
-    """Return KL(Q || P) from log P and log Q of draws from Q `[N]`, which are samples of the model.
+def reverse_kl(log_p: Floats, log_q: Floats, weights: NDArray[Any] | None = None) -> Resampled:
+    """Return KL(Q || P) from log P and log Q of draws from Q `[N]`, samples of the model with weights `[1 + B, N]`.
 
-    The standard error is that of the mean. The value is infinite, without an error, where a draw has probability 0
-    under P: `share_outside` says how many have.
+    The value and all replicates are infinite where a draw has probability 0 under P; `share_outside` counts them.
     """
-    return mean_difference(log_q, log_p, drawn_from="Q")
+    difference = differences(log_q, log_p, drawn_from="Q")
+    return mean_of_samples(difference, equal(len(log_q)).samples if weights is None else weights)
 
 
-def mean_difference(own: Floats, other: Floats, *, drawn_from: str) -> Score:
-    """Return the mean of own - other `[N]` and its standard error."""
+def differences(own: Floats, other: Floats, *, drawn_from: str) -> Floats:
+    """Return own - other `[N]`, all infinite if one is."""
     check(own, other)
     check_drawn(own, drawn_from)
-    if np.isneginf(other).any():
-        return Score(math.inf, math.nan)
-    difference = own - other
-    return Score(float(difference.mean()), float(difference.std(ddof=1) / math.sqrt(len(difference))))
+    difference: Floats = own - other
+    return np.full(len(own), math.inf) if np.isposinf(difference).any() else difference
 
 
-def share_outside(log_p: Floats) -> Score:
-    """Return the share of draws `[N]` that have probability 0 under P, and its binomial standard error."""
-    share = float(np.isneginf(log_p).mean())
-    return Score(share, math.sqrt(share * (1 - share) / len(log_p)))
+def share_outside(log_p: Floats, weights: NDArray[Any] | None = None) -> Resampled:
+    """Return the share of draws `[N]`, of weights `[1 + B, N]`, that have probability 0 under P."""
+    outside = np.isneginf(log_p).astype(np.float64)
+    return mean_of_samples(outside, equal(len(log_p)).samples if weights is None else weights)
 
 
 def kl_on_grid(log_p: Floats, log_q: Floats) -> float:
@@ -112,15 +108,15 @@ def total_variation_on_grid(log_p: Floats, log_q: Floats) -> float:
     return float(0.5 * (np.abs(p - q).sum() + max(0.0, 1.0 - q.sum())))
 
 
-def total_variation_from_draws(log_p: Floats, log_q: Floats) -> Score:
-    """Return TV(P, Q) = E_P[max(0, 1 - Q / P)] and its standard error, from log P and log Q of draws from P `[N]`.
+def total_variation_from_draws(log_p: Floats, log_q: Floats, weights: NDArray[Any] | None = None) -> Resampled:
+    """Return TV(P, Q) = E_P[max(0, 1 - Q / P)] from log P and log Q of draws from P `[N]`, of weights `[1 + B, N]`.
 
     Exact on average where log Q is, in any number of dimensions; a lower bound in its place makes it an upper one.
     """
     check(log_p, log_q)
     check_drawn(log_p, "P")
     lacking = -np.expm1(np.minimum(log_q - log_p, 0.0))
-    return Score(float(lacking.mean()), float(lacking.std(ddof=1) / math.sqrt(len(lacking))))
+    return mean_of_reference(lacking, equal(len(log_p)).samples if weights is None else weights)
 
 
 def entropy_on_grid(log_p: Floats) -> float:

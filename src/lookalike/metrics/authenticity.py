@@ -10,26 +10,33 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.metrics import Score
 from lookalike.metrics.inputs import check
 from lookalike.metrics.neighbours import nearest
+from lookalike.metrics.resamples import Resampled, Weights, equal, mean_of_samples
 from lookalike.workspace.errors import UserError
 
 
 class Authenticity(NamedTuple):
     """The share of authentic samples; rows and distances `[N]` of the training points nearest to the samples."""
 
-    score: Score
+    score: Resampled
     nearest: NDArray[np.int64]
     distance: NDArray[np.float64]
 
 
-def authenticity(samples: NDArray[Any], training: NDArray[Any], *, apart: NDArray[Any] | None = None) -> Authenticity:
-    """Return the authenticity of samples `[N, D]` against training data `[T, D]`, with the error of a mean.
+def authenticity(
+    samples: NDArray[Any],
+    training: NDArray[Any],
+    weights: Weights | None = None,
+    *,
+    apart: NDArray[Any] | None = None,
+) -> Authenticity:
+    """Return the authenticity of samples `[N, D]` against training data `[T, D]`, given these.
 
     Args:
         samples: samples.
         training: training data.
+        weights: of resamples.
         apart: distances `[T]` of each training point to the nearest other one, as `neighbours.apart` returns them. By
             default they are computed for the training points that are nearest to some sample.
 
@@ -47,6 +54,5 @@ def authenticity(samples: NDArray[Any], training: NDArray[Any], *, apart: NDArra
         raise UserError(f"apart: one distance for each of {len(training)} training points, not {apart.shape}")
     else:
         other = apart[row]
-    authentic = distance > other * (1 + 1e-10)
-    error = authentic.std(ddof=1) / np.sqrt(len(samples))
-    return Authenticity(Score(float(authentic.mean()), float(error)), row, distance)
+    authentic = (distance > other * (1 + 1e-10)).astype(np.float64)
+    return Authenticity(mean_of_samples(authentic, (weights or equal(len(samples))).samples), row, distance)

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
-from lookalike.metrics import ScoredTest
 from lookalike.metrics.inputs import check
 from lookalike.metrics.neighbours import Floats, squared_distances
+from lookalike.metrics.resamples import Resampled, Weights, crossed, equal, weighted_mean
 
 WIDTHS = (1.0, 0.5, 0.25, 0.125)
 """Widths of the Fourier features, in median distances between points."""
@@ -34,10 +34,10 @@ RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Penalties per point; the one that is best on a quarter of the training half is used."""
 
 
-def classifier_test(samples: NDArray[Any], reference: NDArray[Any]) -> ScoredTest:
+def classifier_test(samples: NDArray[Any], reference: NDArray[Any], weights: Weights | None = None) -> Resampled:
     """Return the held-out accuracy on samples `[N, D]` and a reference `[M, D]`, the larger cut to the smaller's size.
 
-    The error is that of the held-out half, given the classifier.
+    Resamples weigh the points of the held-out half, given the classifier.
     """
     check(min_rows=16, samples=samples, reference=reference)
     generator = np.random.default_rng(0)
@@ -45,21 +45,25 @@ def classifier_test(samples: NDArray[Any], reference: NDArray[Any]) -> ScoredTes
     # Both sets have the same order, so that two equal points in one row are never divided into training and test.
     order = generator.permutation(size)
     if len(samples) == len(reference):
-        ours, theirs = samples[order], reference[order]
+        orders = [order, order]
     else:
-        ours, theirs = (points[generator.permutation(len(points))[:size]] for points in (samples, reference))
+        orders = [generator.permutation(len(points))[:size] for points in (samples, reference)]
+    ours, theirs = samples[orders[0]], reference[orders[1]]
     half, quarter = size // 2, size // 8
     x, y = np.concatenate([ours[:half], theirs[:half]]), np.repeat([1.0, -1.0], half)
     test = np.tile(np.arange(half) < quarter, 2)
     embed = embedding(x, generator)
     z = embed(x)
     losses = [((z[test] @ w - y[test]) ** 2).mean() for w in ridge(z[~test], y[~test], RIDGES)]
-    (weights,) = ridge(z, y, [RIDGES[int(np.argmin(losses))]])
-    caught, taken = (float(np.count_nonzero(embed(held[half:]) @ weights > 0)) for held in (ours, theirs))
-    n = size - half
-    p, q = caught / n, taken / n
+    (slopes,) = ridge(z, y, [RIDGES[int(np.argmin(losses))]])
+    calls = [embed(held[half:]) @ slopes > 0 for held in (ours, theirs)]
+    p, q = (
+        weighted_mean(called.astype(np.float64), side[:, rows[half:]])
+        for called, rows, side in zip(calls, orders, weights or equal(len(samples), len(reference)), strict=True)
+    )
+    n, (caught, taken) = size - half, (np.count_nonzero(called) for called in calls)
     p_value = hypergeom.sf(caught - 1, 2 * n, n, caught + taken)
-    return ScoredTest((1 + p - q) / 2, float(np.sqrt((p * (1 - p) + q * (1 - q)) / n) / 2), float(p_value))
+    return crossed(lambda p, q: (1 + p - q) / 2, p, q)._replace(p_value=float(p_value))
 
 
 def embedding(points: NDArray[Any], generator: np.random.Generator) -> Callable[[NDArray[Any]], Floats]:

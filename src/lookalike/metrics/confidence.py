@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.metrics import Score
 from lookalike.metrics.inputs import check
+from lookalike.metrics.resamples import Resampled, Weights, equal, mean_of_samples
 from lookalike.workspace.errors import UserError
 
 
-def classifier_confidence(probabilities: NDArray[Any]) -> Score:
-    """Return the confidence from class probabilities `[N, C]`, with the error of a mean over samples.
+def classifier_confidence(probabilities: NDArray[Any], weights: Weights | None = None) -> Resampled:
+    """Return the confidence from class probabilities `[N, C]`.
 
     Raises:
         UserError: the rows are not probabilities.
@@ -29,4 +29,4 @@ def classifier_confidence(probabilities: NDArray[Any]) -> Score:
             f"sums range from {totals.min():.4g} to {totals.max():.4g}. Give softmax(logits)"
         )
     sure = probabilities.max(axis=1).astype(np.float64)
-    return Score(float(sure.mean()), float(sure.std(ddof=1) / np.sqrt(len(sure))))
+    return mean_of_samples(sure, (weights or equal(len(sure))).samples)

@@ -7,11 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.metrics import Score
+from lookalike.metrics.resamples import Resampled, Weights, equal, mean_of_samples
 from lookalike.workspace.errors import UserError
 
 
 def duplicates(samples: NDArray[Any]) -> Score:
-    """Return the share of samples `[N, ...]` that repeat an earlier one, with a jackknife error over single samples."""
+    """Return the share of samples `[N, ...]` that repeat an earlier one, with a jackknife error over single samples.
+
+    It has no replicates: a resample repeats samples itself.
+    """
     if samples.ndim < 2 or len(samples) < 2:
         raise UserError(f"at least two samples [N, ...] are needed to look for repeats, not {samples.shape}")
     counts = np.array(list(Counter(map(key, samples)).values()))
@@ -19,8 +23,8 @@ def duplicates(samples: NDArray[Any]) -> Score:
     return Score(1 - len(counts) / len(samples), float(np.sqrt(alone * (1 - alone) / (len(samples) - 1))))
 
 
-def copies(samples: NDArray[Any], training: NDArray[Any]) -> Score:
-    """Return the share of samples `[N, ...]` that are in the training data `[T, ...]`, with the error of a mean.
+def copies(samples: NDArray[Any], training: NDArray[Any], weights: Weights | None = None) -> Resampled:
+    """Return the share of samples `[N, ...]` that are in the training data `[T, ...]`.
 
     Raises:
         UserError: shapes or types differ, so that no sample could equal a training point.
@@ -34,8 +38,8 @@ def copies(samples: NDArray[Any], training: NDArray[Any]) -> Score:
     sought = set(wanted)
     # One row at a time: the training data may be larger than memory.
     found = {name for row in np.asarray(training) if (name := key(row)) in sought}
-    copied = np.array([name in found for name in wanted])
-    return Score(float(copied.mean()), float(copied.std(ddof=1) / np.sqrt(len(samples))))
+    copied = np.array([name in found for name in wanted], dtype=np.float64)
+    return mean_of_samples(copied, (weights or equal(len(samples))).samples)
 
 
 def key(point: NDArray[Any]) -> bytes:

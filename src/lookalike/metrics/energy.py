@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.metrics import ScoredTest
 from lookalike.metrics.neighbours import squared_distances
 from lookalike.metrics.pairs import mean_discrepancy
+from lookalike.metrics.resamples import Resampled, Weights
 
 
-def energy_distance(samples: NDArray[Any], reference: NDArray[Any]) -> ScoredTest:
+def energy_distance(samples: NDArray[Any], reference: NDArray[Any], weights: Weights | None = None) -> Resampled:
     """Return the distance of samples `[N, D]` to a reference `[M, D]`, in their unit; it may be below zero."""
-    return mean_discrepancy(samples, reference, closeness)
+    return mean_discrepancy(samples, reference, closeness, weights)
 
 
 def closeness(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.metrics import ScoredTest
 from lookalike.metrics.pairs import mean_discrepancy
+from lookalike.metrics.resamples import Resampled, Weights
 
 
-def kernel_distance(features: NDArray[Any], reference: NDArray[Any]) -> ScoredTest:
+def kernel_distance(features: NDArray[Any], reference: NDArray[Any], weights: Weights | None = None) -> Resampled:
     """Return the distance of features `[N, D]` of samples to those of a reference `[M, D]`; it may be below zero."""
-    return mean_discrepancy(features, reference, cubic)
+    return mean_discrepancy(features, reference, cubic, weights)
 
 
 def cubic(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:

@@ -3,9 +3,9 @@
 MMD² = E k(x, x') + E k(y, y') - 2 E k(x, y). The estimate is unbiased, because no point is paired with itself: its mean
 over draws of one distribution is zero, and it may be negative.  (Gretton et al., A kernel two-sample test, 2012.)
 
-Every pair is computed once and added to a sum over bins of points. Leaving out bins gives the error, and permuting bins
-between the two sets gives an exact p-value at no cost. (Domingo-Enrich, Dwivedi & Mackey, Cheap permutation testing,
-2025, arXiv:2502.07672.)
+Every pair is computed once and added to a sum over bins of points. Permuting bins between the two sets gives an exact
+p-value at no cost. (Domingo-Enrich, Dwivedi & Mackey, Cheap permutation testing, 2025, arXiv:2502.07672.) The tiles of
+pairs are also multiplied by the weights of resamples.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.metrics import ScoredTest, jackknife
 from lookalike.metrics.inputs import TooFewPointsError, check
+from lookalike.metrics.resamples import FARTHER, Resampled, Weights, deviation, equal
 
 Floats = NDArray[np.float64]
 Kernel = Callable[[NDArray[Any], NDArray[Any]], Floats]
@@ -32,10 +32,10 @@ TILE = 256
 """Rows of a tile of kernel values: 0.5 MB, which stays in the cache."""
 
 
-def mean_discrepancy(samples: NDArray[Any], reference: NDArray[Any], kernel: Kernel) -> ScoredTest:
+def mean_discrepancy(
+    samples: NDArray[Any], reference: NDArray[Any], kernel: Kernel, weights: Weights | None = None
+) -> Resampled:
     """Return MMD² of samples `[N, D]` and a reference `[M, D]` with a kernel(a, b) that returns `[n, m]`.
-
-    The error is that of drawing new samples with the reference fixed: a jackknife over bins.
 
     Raises:
         TooFewPointsError: the sizes of the sets differ too much for permutations.
@@ -49,7 +49,8 @@ def mean_discrepancy(samples: NDArray[Any], reference: NDArray[Any], kernel: Ker
         )
     size = min(max(1, few // BINS, min(many // (2 * MAX_RATIO), few // 2)), TILE)
     ours, theirs = deal(len(samples), size), deal(len(reference), size)
-    sums = bin_sums(samples, ours, reference, theirs, kernel)
+    forms = Forms.of(weights or equal(len(samples), len(reference)))
+    sums = bin_sums(samples, ours, reference, theirs, kernel, forms)
     sizes = np.array([len(part) for part in ours + theirs], dtype=np.float64)
     is_sample = np.arange(len(sizes)) < len(ours)
     full = sizes == size
@@ -63,10 +64,71 @@ def mean_discrepancy(samples: NDArray[Any], reference: NDArray[Any], kernel: Ker
         return squared
 
     value = float(estimate(is_sample, ~is_sample))
-    left_out = (is_sample & ~np.eye(len(sizes), dtype=bool))[is_sample & full]
-    error = jackknife.error(estimate(left_out, np.broadcast_to(~is_sample, left_out.shape)))
     permuted = permutations(is_sample, full)
-    return ScoredTest(value, float(error), p_value(value, estimate(permuted, ~permuted)))
+    own = np.array(
+        [
+            marks @ sums @ marks / (size * (size - 1))
+            for marks, size in zip((is_sample, ~is_sample), forms.size, strict=True)
+        ]
+    )
+    return forms.resampled(value, own)._replace(p_value=p_value(value, estimate(permuted, ~permuted)))
+
+
+class Forms:
+    """Sums over pairs of points of a kernel and of resampled weights, which grow tile by tile.
+
+    With weights u of both sets, 1/N and -1/M, and their change v in a resample, MMD² of a population at a factor s of
+    the observed difference is s² uᵀKu + 2s uᵀKv + vᵀKv. No point is paired with itself. s² is the ratio of the wanted
+    distance to the biased estimate, which is that of a population of the observed points.
+
+    Attributes:
+        moves: changes v of the weights `[B, N + M]`.
+        linear: parts of uᵀKv `[B]` of samples and of reference.
+        square: vᵀKv `[B]` of samples, of both sets, and of the reference.
+        trace: sums of the kernel of points with themselves, of samples and of the reference.
+    """
+
+    def __init__(self, moves: NDArray[np.float32], *, samples: int) -> None:
+        self.moves, self.samples = moves, samples
+        self.size = np.array([samples, moves.shape[1] - samples], dtype=np.float64)
+        self.linear = np.zeros((2, len(moves)))
+        self.square = np.zeros((3, len(moves)))
+        self.trace = np.zeros(2)
+
+    @classmethod
+    def of(cls, weights: Weights) -> "Forms":
+        """Return empty sums for weights `[1 + B, N]` and `[1 + B, M]`."""
+        ours, theirs = ((side[1:] - side[:1]) / side.shape[1] for side in weights)
+        return cls(np.hstack([ours, -theirs]).astype(np.float32), samples=weights.samples.shape[1])
+
+    def add(self, values: Floats, rows: NDArray[np.int64], columns: NDArray[np.int64], *, is_diagonal: bool) -> None:
+        """Add a tile of kernel values `[n, m]` between points, which are counted over both sets."""
+        if not len(self.moves):
+            return
+        row_set, column_set = (int(points[0] >= self.samples) for points in (rows, columns))
+        left, right = self.moves[:, rows], self.moves[:, columns]
+        twice = 1 if is_diagonal else 2
+        inner = np.einsum("bm,bm->b", left @ values.astype(np.float32), right, dtype=np.float64)
+        self.square[row_set + column_set] += twice * inner
+        # Unbiased means within a set leave out the point itself.
+        for side, other, of, sums in ((left, column_set, row_set, values.sum(axis=1)),
+                                      (right, row_set, column_set, values.sum(axis=0))):  # fmt: skip
+            each = (self.size[other] - (of == other)) * (1 if other == 0 else -1)
+            self.linear[of] += side @ (sums / each)
+            if is_diagonal:
+                break
+
+    def resampled(self, value: float, within: Floats) -> Resampled:
+        """Return the replicates around an unbiased estimate of MMD², given the mean kernel within each set."""
+        noise = float(((self.trace / self.size - within) / self.size).sum())
+        (ours, theirs), (ours2, both, theirs2) = self.linear, self.square
+        found = []
+        for linear, square in ((ours + theirs, ours2 + both + theirs2), (ours, ours2), (theirs, theirs2)):
+            error = deviation(2 * linear + square)
+            squared = max(value + FARTHER * error, 0.0) / (max(value, 0.0) + noise) if noise > 0 else 1.0
+            moved = 2 * np.sqrt(squared) * linear + square
+            found.append(value + moved - moved.mean() if len(moved) else moved)
+        return Resampled(value, *found)
 
 
 def deal(rows: int, size: int) -> list[NDArray[np.int64]]:
@@ -89,16 +151,26 @@ def p_value(value: float, permuted: NDArray[Any]) -> float:
 
 
 def bin_sums(
-    a: NDArray[Any], a_bins: list[NDArray[np.int64]], b: NDArray[Any], b_bins: list[NDArray[np.int64]], kernel: Kernel
+    a: NDArray[Any],
+    a_bins: list[NDArray[np.int64]],
+    b: NDArray[Any],
+    b_bins: list[NDArray[np.int64]],
+    kernel: Kernel,
+    forms: Forms,
 ) -> Floats:
-    """Return sums `[bins, bins]` of the kernel over pairs of points of two bins, without pairs of equal points."""
+    """Return sums `[bins, bins]` of the kernel over pairs of points of two bins, and add all pairs to `forms`.
+
+    Pairs of a point with itself are left out.
+    """
     sums = np.zeros((len(a_bins) + len(b_bins),) * 2)
-    runs = [(a, *run) for run in runs_of(a_bins, 0)] + [(b, *run) for run in runs_of(b_bins, len(a_bins))]
-    for i, (points, rows, starts, where) in enumerate(runs):
-        for j, (other_points, other_rows, other_starts, other_where) in enumerate(runs[i:]):
+    runs = [(a, 0, *run) for run in runs_of(a_bins, 0)] + [(b, len(a), *run) for run in runs_of(b_bins, len(a_bins))]
+    for i, (points, first, rows, starts, where) in enumerate(runs):
+        for j, (other_points, other_first, other_rows, other_starts, other_where) in enumerate(runs[i:]):
             values = kernel(points[rows], other_points[other_rows])
             if j == 0:
+                forms.trace[int(first > 0)] += np.trace(values)
                 np.fill_diagonal(values, 0)
+            forms.add(values, first + rows, other_first + other_rows, is_diagonal=j == 0)
             tile = np.add.reduceat(np.add.reduceat(values, other_starts, axis=1), starts, axis=0)
             sums[where, other_where], sums[other_where, where] = tile, tile.T
     return sums

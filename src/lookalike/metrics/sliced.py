@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.metrics import ScoredTest, jackknife
 from lookalike.metrics.inputs import check
+from lookalike.metrics.marginal import mean_area
 from lookalike.metrics.neighbours import pieces
 from lookalike.metrics.pairs import p_value
+from lookalike.metrics.resamples import Resampled, Weights
 
 DIRECTIONS = 64
 PERMUTATIONS = 199
@@ -21,46 +22,38 @@ CACHED = 2**15
 """Size of the arrays that are processed at once, so that they stay in the cache."""
 
 
-def sliced_wasserstein(samples: NDArray[Any], reference: NDArray[Any]) -> ScoredTest:
+def sliced_wasserstein(samples: NDArray[Any], reference: NDArray[Any], weights: Weights | None = None) -> Resampled:
     """Return SW₁ of samples `[N, D]` and a reference `[M, D]`, in their unit.
 
-    The error is that of drawing new samples with reference and directions fixed: a jackknife over groups. It takes
-    `PERMUTATIONS` bytes of memory per point.
+    It takes `PERMUTATIONS` bytes of memory per point.
     """
     check(samples=samples, reference=reference)
     n, m = len(samples), len(reference)
-    is_sample = np.arange(n + m) < n
-    groups = jackknife.split(n)
-    left_out = np.tile(is_sample, (len(groups), 1))
-    for marks, members in zip(left_out, groups, strict=True):
-        marks[members] = False
-    kept = 1 / np.count_nonzero(left_out, axis=1)[:, None]
-    permuted = np.random.default_rng(0).permuted(np.tile(is_sample, (PERMUTATIONS, 1)), axis=1)
-    first = np.vstack([is_sample, permuted])
+    permuted = np.random.default_rng(0).permuted(np.tile(np.arange(n + m) < n, (PERMUTATIONS, 1)), axis=1)
+    first = np.vstack([np.arange(n + m) < n, permuted])
     lines = directions(samples.shape[1])
-    values, without = np.zeros(1 + PERMUTATIONS), np.zeros(len(groups))
-    for line in lines:
-        places = np.concatenate([samples @ line, reference @ line])
+    values = np.zeros(1 + PERMUTATIONS)
+    ours, theirs = samples @ lines.T, reference @ lines.T
+    for line in range(len(lines)):
+        places = np.concatenate([ours[:, line], theirs[:, line]])
         order = places.argsort(kind="stable")
         gaps, order = np.diff(places[order]), order[:-1]
         # With c samples among the first i of all: F = c / n, G = (i - c) / m.
-        base = np.arange(1, n + m) / m
-        values += areas(first, order, 1 / n + 1 / m, base, gaps)
-        base = np.cumsum(~is_sample[order]) / m
-        without += areas(left_out, order, kept, base, gaps)
-    values, without = values / len(lines), without / len(lines)
-    return ScoredTest(float(values[0]), float(jackknife.error(without)), p_value(values[0], values[1:]))
+        values += areas(first, order, 1 / n + 1 / m, np.arange(1, n + m) / m, gaps)
+    values /= len(lines)
+    found = mean_area(ours, theirs, weights).at(float(values[0]))
+    return found._replace(p_value=p_value(values[0], values[1:]))
 
 
 def areas(
-    marks: NDArray[np.bool_], order: NDArray[np.int64], step: Any, base: NDArray[Any], gaps: NDArray[Any]
+    marks: NDArray[np.bool_], order: NDArray[np.int64], step: float, base: NDArray[Any], gaps: NDArray[Any]
 ) -> NDArray[np.float64]:
     """Return ∫ |step · c - base| `[R]` along a line, where c counts the marks so far in a row `[R, n + m]`."""
-    found, step = np.empty(len(marks)), np.broadcast_to(step, (len(marks), 1))
+    found = np.empty(len(marks))
     together = max(1, CACHED // len(marks[0]))
     for rows in pieces(len(marks), together):
         height = np.cumsum(marks[rows].take(order, axis=1), axis=1, dtype=np.float64)
-        height *= step[rows]
+        height *= step
         height -= base
         found[rows] = np.abs(height, out=height) @ gaps
     return found

@@ -56,9 +56,10 @@ def score_and_write(config: Config) -> None:
         return
     with writing(cell.evaluate) as folder, views.opened(config, trained.record) as view:
         with cost.work():
-            metrics, details = score(model, samples, prepared, extractor, config)
+            metrics, details, replicates = score(model, samples, prepared, extractor, config)
         write_json(folder / "metrics.json", with_versions(metrics))
         save_arrays(folder / "details.npz", details)
+        save_arrays(folder / "resampled.npz", replicates)
         cost.record["fingerprint"] = trained.fingerprint
         cost.save(folder)
         view.record("evaluate", folder)

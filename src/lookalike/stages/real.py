@@ -21,10 +21,11 @@ def real(config: Config) -> None:
     extractor = Extractor(cell.features / "extractor", prepared)
     with writing(cell.real) as folder:
         with cost.work():
-            values, metrics, details = score_real(prepared, extractor, count=config.budget.samples)
+            values, metrics, details, replicates = score_real(prepared, extractor, count=config.budget.samples)
         write_json(folder / "metrics.json", with_versions(metrics))
         save_arrays(folder / "samples.npz", {"samples": values})
         save_arrays(folder / "details.npz", details | true_landscape(prepared.domain, config.data.reader))
+        save_arrays(folder / "resampled.npz", replicates)
         prepared.domain.save_picture(values, folder / "samples.png", title=f"{prepared.domain.name}: real data")
         cost.save(folder)
     show(f"{prepared.domain.name}: {len(values):,} real observations scored, in {cell.real / 'metrics.json'}")

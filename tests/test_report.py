@@ -128,7 +128,19 @@ def write_data(artifacts: Path, domain: Domain, rng: np.random.Generator) -> Non
     scored = distances(domain, 1.0, 40) | of_points(1.0, 40, copied=False)
     write(folder / "real" / "metrics.json", {k: v | {"source": "validation"} for k, v in scored.items()})
     write_arrays(folder / "real" / "details.npz", **nearest(rng))
+    write_arrays(folder / "real" / "resampled.npz", **resampled(scored))
     write_arrays(folder / "real" / "samples.npz", samples=draw(domain, 48, rng))
+
+
+def resampled(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return what `evaluate` leaves of resamples of samples and test points, for all scores but likelihoods."""
+    rng = np.random.default_rng(0)
+    return {
+        f"{name}/{part}": entry["value"] + size * entry["error"] * rng.normal(size=200)
+        for name, entry in metrics.items()
+        if not name.startswith(BITS)
+        for part, size in (("joint", 1.0), ("samples", 0.8), ("reference", 0.6))
+    }
 
 
 def write_family(artifacts: Path, domain: Domain, model: str, rng: np.random.Generator, *, rank: int) -> None:
@@ -169,6 +181,7 @@ def write_family(artifacts: Path, domain: Domain, model: str, rng: np.random.Gen
     write(folder / "evaluate" / "metrics.json", metrics)
     write(folder / "evaluate" / "cost.json", cost)
     write_arrays(folder / "evaluate" / "details.npz", **details)
+    write_arrays(folder / "evaluate" / "resampled.npz", **resampled(metrics))
 
 
 def write_cells(artifacts: Path, *, data: list[str], models: list[str]) -> None:
@@ -493,6 +506,19 @@ def test_a_deviation_over_seeds_ties_what_one_seed_separates(artifacts: Path, co
     assert best(read_tables(copy, SEEDED)[0][0], "wasserstein_1") == ["flow_matching", "vae"]
 
 
+def test_resampled_scores_of_all_seeds_are_read(repeated: Path) -> None:
+    (table,), _ = read_tables(repeated, SEEDED)
+    sizes = {row.model: row.resampled["wasserstein_1/reference"].shape for row in table.rows}
+    assert sizes == {REAL: (1, 200), **dict.fromkeys(FLOORS, (1, 200)), **dict.fromkeys(TRAINED, (3, 200))}
+    vae = next(row for row in table.families if row.model == "vae")
+    assert vae.log_likelihoods is not None
+    assert vae.log_likelihoods.shape == (3, 40)
+    (repeated / "heights" / "vae" / "1" / "evaluate" / "resampled.npz").unlink()
+    tables, left_out = read_tables(repeated, SEEDED)
+    assert "resampled.npz is missing: run `lookalike evaluate" in left_out["heights/vae/1"]
+    assert tables[0].families[-1].resampled["wasserstein_1/joint"].shape == (2, 200)
+
+
 def test_seeds_that_are_not_there_yet_are_named_and_the_others_counted(repeated: Path) -> None:
     shutil.rmtree(repeated / "heights" / "vae" / "2")
     tables, skipped = read_tables(repeated, SEEDED)
@@ -645,7 +671,9 @@ def test_nothing_at_all_is_refused_with_a_first_command(tmp_path: Path) -> None:
         read_tables(tmp_path, LISTED)
 
 
-@pytest.mark.parametrize("name", ["train/model.json", "sample/samples.npz", "evaluate/details.npz"])
+@pytest.mark.parametrize(
+    "name", ["train/model.json", "sample/samples.npz", "evaluate/details.npz", "evaluate/resampled.npz"]
+)
 def test_a_damaged_file_is_named(copy: Path, name: str) -> None:
     (copy / "heights" / "vae" / "0" / name).write_text("x")
     with pytest.raises(UserError, match=f"damaged: .*{name}"):

@@ -279,9 +279,7 @@ def over_seeds(scores: dict[str, Entry], others: dict[int, dict[str, Entry]], *,
 
 def read_resampled(folders: list[Path]) -> dict[str, NDArray[np.float64]]:
     """Return the resampled values that the cells of all seeds have in common, `[S, B]` for each."""
-    cells = [read_arrays(path) for folder in folders if (path := folder / "resampled.npz").is_file()]
-    if len(cells) < len(folders):
-        return {}
+    cells = [read_arrays(folder / "resampled.npz") for folder in folders]
     shared = [name for name in cells[0] if all(name in cell for cell in cells)]
     return {name: np.stack([cell[name] for cell in cells]) for name in shared}
 

@@ -12,7 +12,7 @@ read_json = functools.partial(files.read_json, remedy=REMEDY)
 STAGES = {
     "train": ("model.json", "loss_train.csv", "loss_validation.csv", "cost.json"),
     "sample": ("samples.npz", "cost.json"),
-    "evaluate": ("metrics.json", "details.npz", "cost.json"),
+    "evaluate": ("metrics.json", "details.npz", "resampled.npz", "cost.json"),
 }
 """Files that the row of a family is read from, by stage."""
 
@@ -24,7 +24,8 @@ DATA_FILES = [
     ("prepare", "prepared/summary.json"),
     ("features", "features/extractor/extractor.json"),
     ("features", "features/cost.json"),
-    *(("real", f"real/{name}") for name in ("metrics.json", "samples.npz", "details.npz", "cost.json")),
+    *(("real", f"real/{name}.npz") for name in ("samples", "details", "resampled")),
+    *(("real", f"real/{name}.json") for name in ("metrics", "cost")),
 ]
 """The stages of a data set and the files that its table is read from, below the folder of the data set."""
 

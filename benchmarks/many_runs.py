@@ -32,9 +32,8 @@ def fill(uri: str, template: Any, count: int) -> list[str]:
     for number in range(count):
         run = server.create(data, f"{template.data.tags['model']} {number}").info.run_id
         metrics = [Metric(key, value * random.uniform(0.8, 1.2), 0, 0) for key, value in template.data.metrics.items()]
-        server.client.log_batch(
-            run, metrics=metrics, params=params, tags=[*tags, RunTag("fingerprint", f"{number:016x}")]
-        )
+        tags = [RunTag(key, value) for key, value in (kept | {"fingerprint": f"{number:016x}"}).items()]
+        server.client.log_batch(run, metrics=metrics, params=params, tags=tags)
         server.client.set_terminated(run, "FINISHED")
         ids.append(run)
     return ids

@@ -3,17 +3,20 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from lookalike.tracking.content import HEADLINE
 from lookalike.workspace.errors import UserError
-from server_helpers import Server
 from server_helpers import environment as variables
+from server_helpers import eventually, free_port
 
 pytest.importorskip("playwright", reason="no playwright here: `pip install playwright` brings it")
 
@@ -27,38 +30,45 @@ NAME = "attributes.`Run Name`"
 
 
 @pytest.fixture(scope="module")
-def server(
+def address(
     smoke: Path,
     tmp_path_factory: pytest.TempPathFactory,
     run: Callable[..., Done],
     environment: Callable[[Path], dict[str, str]],
-) -> Iterator[Server]:
-    """A server with a sweep of six trials, two of which failed, and a registered model with its run."""
-    checkout = tmp_path_factory.mktemp("looked_at") / "checkout"
+) -> Iterator[str]:
+    """The address of `lookalike ui` with a sweep of six trials, two of which failed, and a registered model."""
+    checkout, port = tmp_path_factory.mktemp("looked_at") / "checkout", free_port()
     shutil.copytree(smoke, checkout)
-    server = Server(tmp_path_factory.mktemp("server"), f"sqlite:///{checkout}/.trace/looked_at.db")
-    try:
-        env = environment(checkout) | {"MLFLOW_TRACKING_URI": server.uri}
-        grid = ["model=vae", "optimizer.lr=1e-3,3e-3,1e30", "seed=0,1", "sweep.name=seen"]
-        done = run(checkout, "python", "-m", "lookalike", "sweep", "-m", "data=heights", "budget=smoke", *grid, env=env)
-        assert done.returncode == 1, done.stdout + done.stderr
-        assert "trials: 2 failed, 4 finished" in done.stdout
-        done = run(checkout, "python", "-m", "lookalike", "register", "heights", env=env)
+    env = environment(checkout) | {"MLFLOW_TRACKING_URI": f"sqlite:///{checkout}/.trace/looked_at.db"}
+    grid = ["model=vae", "optimizer.lr=1e-3,3e-3,1e30", "seed=0,1", "sweep.name=seen"]
+    done = run(checkout, "python", "-m", "lookalike", "sweep", "-m", "data=heights", "budget=smoke", *grid, env=env)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "trials: 2 failed, 4 finished" in done.stdout
+    for command in ("record", "register"):
+        done = run(checkout, "python", "-m", "lookalike", command, "data=heights", env=env)
         assert done.returncode == 0, done.stdout + done.stderr
-        yield server
+    ui = [sys.executable, "-m", "lookalike", "ui", "data=heights"]
+    log = checkout / ".trace" / "ui.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(ui, cwd=checkout, env=env | {"MLFLOW_PORT": str(port)}, stdout=output, stderr=output)
+    try:
+        eventually(lambda: "mnist: " in log.read_text() or process.poll() is not None, log.read_text)
+        assert process.poll() is None, log.read_text()
+        yield f"http://127.0.0.1:{port}"
     finally:
-        server.stop()
+        process.kill()
+        process.wait(60)
 
 
 @pytest.fixture(scope="module")
-def window(server: Server) -> Iterator[Window]:
+def window(address: str) -> Iterator[Window]:
     """A browser; no host but the server receives a request."""
     before = dict(os.environ)  # MLflow sets variables itself
     os.environ.update(variables())
     try:
-        with Window(uri=server.uri) as window:
+        with Window(uri=address, experiment="lookalike/heights") as window:
             yield window
-            assert window.asked == {urlsplit(server.uri).netloc}
+            assert window.asked == {urlsplit(address).netloc}
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -74,15 +84,51 @@ def check_picture(window: Window, path: Path) -> None:
     assert 0.003 < ink.mean() < 0.5
 
 
-def test_the_list_shows_runs_with_their_scores_and_a_sweep_as_one_line(window: Window, tmp_path: Path) -> None:
+def run_of(window: Window, name: str) -> Any:
+    """Return the only run with a name."""
+    (found,) = window.client.search_runs([window.experiment], f"attributes.run_name = '{name}'")
+    return found
+
+
+def test_the_address_opens_on_scores_and_samples_side_by_side(window: Window, tmp_path: Path) -> None:
+    charts, pictures = window.charts()
+    assert {"bits_per_dim", "wasserstein_1"} <= set(charts) <= set(HEADLINE)
+    assert pictures == 2
+    assert f"#/experiments/{window.experiment}/runs" in window.page.url
+    assert window.page.get_by_role("button", name="Exit shared view").is_visible()
+    check_picture(window, tmp_path / "charts.png")
+
+
+def test_the_list_shows_scores_best_first_and_a_sweep_as_one_line(window: Window, tmp_path: Path) -> None:
     rows = window.runs()
-    runs = {run.info.run_name: run for run in window.client.search_runs([window.experiment])}
+    runs = {run.info.run_id: run.data.metrics for run in window.client.search_runs([window.experiment])}
     assert len(runs) == 9
-    assert {row[NAME] for row in rows.values()} == {"heights-copycat", "heights-vae", "seen"}
-    vae = rows[runs["heights-vae"].info.run_id]
-    assert float(vae["metrics.`bits_per_dim`"]) == pytest.approx(runs["heights-vae"].data.metrics["bits_per_dim"])
-    assert vae["attributes.`Dataset`"].startswith(f"heights ({runs['heights-vae'].data.tags['data_digest'][:8]})")
+    assert {row[NAME] for row in rows.values()} == {"copycat", "vae", "seen"}
+    vae = run_of(window, "vae")
+    row = rows[vae.info.run_id]
+    for name in ("bits_per_dim", "bits_per_dim_error", "wasserstein_1", "wasserstein_1_error"):
+        assert float(row[f"metrics.`{name}`"]) == pytest.approx(vae.data.metrics[name])
+    distances = [runs[run]["wasserstein_1"] for run in rows if "wasserstein_1" in runs[run]]
+    assert len(distances) >= 2
+    assert distances == sorted(distances)
     check_picture(window, tmp_path / "runs.png")
+
+
+def test_a_run_shows_its_scores_and_its_samples(window: Window, tmp_path: Path) -> None:
+    text, width = window.run(run_of(window, "vae").info.run_id)
+    assert "Bits per dimension" in text
+    assert "Wasserstein-1" in text
+    assert width > 100
+    check_picture(window, tmp_path / "run.png")
+
+
+def test_models_are_compared_by_a_headline_score(window: Window, tmp_path: Path) -> None:
+    scored = window.client.search_runs([window.experiment], "metrics.bits_per_dim > 0")
+    assert len(scored) == 5
+    axes, text = window.models([run.info.run_id for run in scored])
+    assert axes[-1] == "bits_per_dim"
+    assert "wasserstein_1" in text
+    check_picture(window, tmp_path / "models.png")
 
 
 def test_a_sweep_unfolds_into_its_trials_with_their_states(window: Window, tmp_path: Path) -> None:
@@ -140,4 +186,4 @@ def test_a_missing_sweep_model_or_server_is_an_error(window: Window) -> None:
     with pytest.raises(UserError, match=r"has no champion of a model lookalike-mnist: run `lookalike register`"):
         window.model("lookalike-mnist")
     with pytest.raises(UserError, match=r"^http://127.0.0.1:9 can't be reached \(Connection refused\)$"):
-        Window(uri="http://127.0.0.1:9")
+        Window(uri="http://127.0.0.1:9", experiment="lookalike/heights")

@@ -1,7 +1,7 @@
 """Take pictures of MLflow's pages with Chromium: `python docs/scripts/mlflow_ui.py http://127.0.0.1:5000 --runs`.
 
 The address is that of `make ui`. Every page is opened by a browser that has not seen it before.
-`--runs` takes the charts of all runs, their list, the page of the best one and the comparison of six.
+`--runs` takes the charts of all runs, their list and the page of the best one.
 `--sweep NAME` takes the tree of a sweep and the comparison of its trials.
 `--model NAME` takes the page of a registered model and the sample pictures of its champion's run.
 The pictures go into the folder `--into`, by default docs/images/. If a page does not show what it should, the error
@@ -322,8 +322,6 @@ def main(arguments: list[str]) -> None:
             window.save(chosen.into / "mlflow_runs.png")
             window.run(rows[0])
             window.save(chosen.into / "mlflow_run.png")
-            window.models(rows[:6])
-            window.save(chosen.into / "mlflow_models.png")
         if chosen.sweep:
             window.tree(chosen.sweep)
             window.save(chosen.into / "mlflow_sweep.png")

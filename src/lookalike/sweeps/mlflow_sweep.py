@@ -1,4 +1,4 @@
-"""A sweep in MLflow: a parent run and one child run per trial, made from the files of the sweep alone."""
+"""A sweep in MLflow: per data set a run, with one run per trial below it, made from the files of the sweep alone."""
 
 import dataclasses
 import json
@@ -6,33 +6,53 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lookalike.sweeps.mlflow_pages import PICTURE, note, overview, place_of, view_of_trials
 from lookalike.sweeps.objectives import OBJECTIVES
-from lookalike.sweeps.places import Record, Sweep, title
-from lookalike.tracking.content import STAGES, Content, Point, read
-from lookalike.tracking.mlflow_run import MlflowRun, NoFilesError
+from lookalike.sweeps.places import Record, Sweep, searched, title
+from lookalike.sweeps.summary import summary_of
+from lookalike.tracking.content import STAGES, Content, Point, digest, family_of, read
+from lookalike.tracking.layout import changed
+from lookalike.tracking.mlflow_run import MlflowRun, NoFilesError, dataset
 from lookalike.tracking.mlflow_server import MlflowRuns, provenance
+from lookalike.tracking.notes import with_note
 
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
 """MLflow's status for the state of a trial; MLflow knows no pruned runs, so a tag says that."""
 
 
 class MlflowSweep:
-    """The runs of one sweep; no other process writes them."""
+    """The runs of one sweep, in the experiment of each of its data sets; no other process writes them."""
 
     def __init__(self, server: MlflowRuns, sweep: Sweep) -> None:
-        self.server, self.client, self.sweep = server, server.client, sweep
+        self.parts = [Part(server, sweep, data) for data in sweep.read()["data"]]
+
+    def update(self) -> int:
+        """Record the trials whose files changed; return how many of them had something new."""
+        return sum(part.update() for part in self.parts)
+
+    def close(self) -> None:
+        """Record how the sweep ended and what it found."""
+        for part in self.parts:
+            part.close()
+
+
+class Part:
+    """The run of a sweep on one data set, and below it one run per trial."""
+
+    def __init__(self, server: MlflowRuns, sweep: Sweep, data: str) -> None:
+        self.server, self.client, self.sweep, self.data = server, server.client, sweep, data
         self.about = sweep.read()
-        self.data = data_of(self.about)
         self.parent = self._parent()
         self.children = self._children()
         self.seen: dict[str, tuple[int, int]] = {}
 
     def _parent(self) -> MlflowRun:
-        tags = description(self.about)
-        run = self.server.find(self.data, "sweep_id", self.about["id"])
-        run = run or self.server.create(self.data, self.sweep.name, tags=tags)
+        tags = description(self.about, self.data)
+        run = self.server.find(place_of(self.data), "sweep_id", self.about["id"])
+        run = run or self.server.create(place_of(self.data), self.sweep.name, tags=tags)
         parent = MlflowRun(self.client, run, training=False)
         parent.tags(tags)
+        parent.parameters(parameters(self.about, self.data))
         self.client.update_run(parent.id, status="RUNNING")
         return parent
 
@@ -43,7 +63,7 @@ class MlflowSweep:
         query = f"tags.mlflow.parentRunId = '{self.parent.id}'"
         runs = get_results_from_paginated_fn(
             lambda count, token: self.client.search_runs(
-                [self.server.experiment_of(self.data)], query, max_results=count, page_token=token
+                [self.parent.experiment], query, max_results=count, page_token=token
             ),
             max_results_per_page=1000,
         )
@@ -51,17 +71,18 @@ class MlflowSweep:
 
     def update(self) -> int:
         """Record the trials whose files changed; return how many of them had something new."""
-        new = 0
         with os.scandir(self.sweep.states) as entries:
             stamps = {e.name: (e.stat().st_mtime_ns, e.stat().st_size) for e in entries if e.name.endswith(".json")}
         running = {name for name, child in self.children.items() if child.status == "RUNNING"}
-        changed = [(stamp, name) for name, stamp in stamps.items() if self.seen.get(name) != stamp]
-        for stamp, name in sorted(changed):
-            fingerprint = name.removesuffix(".json")
-            if (state := self.sweep.state(fingerprint)) is not None:
+        names = [name.removesuffix(".json") for name, stamp in stamps.items() if self.seen.get(name) != stamp]
+        changed = [state for name in names if (state := self.sweep.state(name)) is not None]
+        new = 0
+        for state in sorted(changed, key=lambda state: (state["first"], state["fingerprint"])):
+            if state["data"] == self.data:
                 new += self._record(state)
-                self.seen[name] = stamp
-                running.discard(fingerprint)
+                running.discard(state["fingerprint"])
+            name = f"{state['fingerprint']}.json"
+            self.seen[name] = stamps[name]
         for fingerprint in running:
             self.children[fingerprint].follow(self.sweep.trial(fingerprint).curves)
         return new
@@ -69,14 +90,19 @@ class MlflowSweep:
     def _record(self, state: Record) -> bool:
         fingerprint = state["fingerprint"]
         folder = self.sweep.trial(fingerprint).folder
+        identity = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
+        if not self.parent.inputs:
+            self.parent.inputs = [dataset(identity)]
+            self.client.log_inputs(self.parent.id, self.parent.inputs)
         if fingerprint not in self.children:
-            self.children[fingerprint] = Child(self.client, self._create(state))
-        self.children[fingerprint].describe(folder)
-        return self.children[fingerprint].record(state, folder, objective=self.about["objective"])
+            self.children[fingerprint] = Child(self.client, self._create(state, identity))
+        child = self.children[fingerprint]
+        child.describe(identity, searched(state["overrides"], self.about["space"]))
+        return child.record(state, folder, objective=self.about["objective"])
 
-    def _create(self, state: Record) -> Any:
+    def _create(self, state: Record, identity: Record) -> Any:
         return self.server.create(
-            self.data,
+            place_of(self.data),
             title(state["overrides"], self.about["space"])[:200] or f"{state['data']}-{state['model']}",
             start_time=int(state["first"] * 1000),
             tags=provenance("sweep", self.about["git"])
@@ -84,25 +110,56 @@ class MlflowSweep:
                 "mlflow.parentRunId": self.parent.id,
                 "sweep": self.sweep.name,
                 "trial": state["fingerprint"],
+                "trial_number": str(len(self.children) + 1),
                 "data": state["data"],
+                "family": family_of(identity),
                 "model": state["model"],
+                "seed": str(state["seed"]),
                 "overrides": " ".join(state["overrides"])[:5000],
             },
         )
 
     def close(self) -> None:
-        """Record how the sweep ended, its best trial, its table and its figures."""
+        """Record how the sweep ended, its best trial, its table, its figures and its description."""
         about = self.sweep.read()
-        if self.sweep.summary.is_file() and about["state"] != "running":
-            summary = json.loads(self.sweep.summary.read_text(encoding="utf-8"))
-            self.parent.tags(outcome(summary))
-            self.parent.files([self.sweep.summary, self.sweep.folder / "summary.csv", self.sweep.about])
-            self.parent.files(sorted((self.sweep.folder / "figures").glob("*.png")), "figures")
-            self.parent.results([Point(key, value) for key, value in best_scores(summary).items()])
+        if about["state"] != "running":
+            self._conclude(summary_of(self.sweep, data=self.data))
         self.client.set_terminated(self.parent.id, about["state"].upper())
         lost = [run.lost for run in (self.parent, *(child.run for child in self.children.values())) if run.lost]
         if lost:
             raise NoFilesError from lost[0]
+
+    def _conclude(self, summary: Record) -> None:
+        """Record the results of the sweep, unless its run has them."""
+        runs = {fingerprint: child.run for fingerprint, child in self.children.items()}
+        families = ", ".join(sorted({run.known.tags["family"] for run in runs.values()}))
+        tags = {"family": families} | outcome(summary)
+        kept = [self.sweep.about, self.sweep.summary, self.sweep.folder / "summary.csv"]
+        if rows := summary["configurations"]:
+            best, values = rows[0]["trials"][0], searched(rows[0]["overrides"], self.about["space"])
+            tags |= {"best_trial": best, "best_trial_number": runs[best].known.tags["trial_number"]}
+            tags |= {f"best.{name}": value for name, value in values.items()}
+            kept.append(self.sweep.trial(best).folder / "sample" / PICTURE)
+        figures = sorted((self.sweep.folder / "figures").glob("*.png"))
+        kept = [path for path in kept if path.is_file()]
+        found = digest([*kept, *figures])
+        if self.parent.recorded("sweep") != found:
+            self.parent.files(figures, "figures")
+            results, parameters = best_scores(summary), {"family": families}
+            content = Content(digest=found, parameters=parameters, tags=tags, results=results, files=kept)
+            self.parent.stage("sweep", content)
+            text = note(self.sweep, summary, run=self.parent, trials=runs)
+            self.parent.tags(with_note(text, self.parent.known.tags))
+            self._overview()
+
+    def _overview(self) -> None:
+        """Save the views of this sweep and of all sweeps on the data set, and describe their experiment."""
+        experiment = self.client.get_experiment(self.parent.experiment)
+        parents = self.client.search_runs([experiment.experiment_id], "tags.sweep_id != ''")
+        view, text = overview(self.data, experiment.experiment_id, parents)
+        tags = view | view_of_trials(self.about, self.parent.id) | with_note(text, experiment.tags)
+        for key, value in changed(tags, experiment.tags).items():
+            self.client.set_experiment_tag(experiment.experiment_id, key, value)
 
 
 class Child:
@@ -113,11 +170,11 @@ class Child:
         self.status = run.info.status
         self.offset = 0
 
-    def describe(self, folder: Path) -> None:
-        """Record the settings and the data of a trial, unless the run has them; the tags come last."""
+    def describe(self, identity: Record, values: dict[str, str]) -> None:
+        """Record the searched values, all settings and the data of a trial, unless the run has them."""
         if "code_digest" in self.run.known.tags:
             return
-        identity = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
+        self.run.parameters(values)
         self.run.describe(identity)
         self.run.tags({"data_digest": identity["data_digest"], "code_digest": identity["code_digest"]})
 
@@ -130,9 +187,7 @@ class Child:
         self.run.tags({"trial_state": state["state"], "error": state["error"] or ""})
         if state["state"] == "finished":
             self.run.stage("trial", content_of(folder, marker))
-            self.run.results(
-                [Point(f"objective/{name}", value) for name, value in zip(objective, state["values"], strict=True)]
-            )
+            self.run.results([Point(name, value) for name, value in zip(objective, state["values"], strict=True)])
         elif state["state"] == "failed" and (folder / "error.txt").is_file():
             self.run.files([folder / "error.txt"])
         self.status = STATUS[state["state"]]
@@ -183,54 +238,60 @@ def content_of(folder: Path, marker: str) -> Content:
     )
 
 
-def data_of(about: Record) -> str:
-    """Return the data set in whose experiment a sweep lies: the first one."""
-    return str(next(iter(about["data"])))
-
-
-def description(about: Record) -> dict[str, str]:
-    """Return what a sweep was asked for, as tags."""
+def description(about: Record, data: str) -> dict[str, str]:
+    """Return what a sweep on one data set was asked for, as tags."""
     return provenance("sweep", about["git"]) | {
         "sweep": about["name"],
         "sweep_id": about["id"],
         "command": about["command"],
         "sampler": json.dumps(about["sweeper"]),
         "objective": ", ".join(about["objective"]),
-        "data": ", ".join(about["data"]),
-        "data_digest": ", ".join(about["data"].values()),
+        "data": data,
+        "data_digest": about["data"][data],
+    }
+
+
+def parameters(about: Record, data: str) -> dict[str, str]:
+    """Return what a sweep on one data set was asked for, as parameters: the searched space and what is fixed."""
+    fixed = [item.lstrip("+~").partition("=")[::2] for item in about["fixed"]]
+    return {
+        "data": data,
+        "objective": ", ".join(about["objective"]),
+        "split": about["split"],
+        "sampler": about["sweeper"]["name"],
         **{f"space.{key}": value for key, value in about["space"].items()},
+        **{f"fixed.{key}": value for key, value in fixed if key != "data"},
     }
 
 
 def outcome(summary: Record) -> dict[str, str]:
-    """Return the results of a sweep, as tags."""
+    """Return the results of a sweep on one data set, as tags."""
     tags = {f"trials.{kind}": str(count) for kind, count in summary["counts"].items()}
-    for data, found in summary.get("verdict", {}).items():
-        tags[f"best.{data}"] = found["best"]
-        tags[f"best_trials.{data}"] = " ".join(found["trials"])
-        tags[f"winner.{data}"] = "none: within error" if found["winner"] is None else found["winner"]
+    for found in summary.get("verdict", {}).values():
+        tags["best"] = found["best"]
+        tags["winner"] = "none: within error" if found["winner"] is None else found["winner"]
     if "pareto_front" in summary:
         tags["pareto_front"] = "; ".join(row["title"] for row in summary["pareto_front"])
     return tags
 
 
-def best_scores(summary: Record) -> dict[str, float]:
-    """Return the best mean of each objective, per data set."""
-    best: dict[str, float] = {}
-    for row in summary["configurations"]:
-        for name, score in row["scores"].items():
-            key = f"best/{row['data']}/{name}"
-            if key not in best or OBJECTIVES[name].better(score["mean"], best[key]):
-                best[key] = score["mean"]
-    return best
+def best_scores(summary: Record) -> list[Point]:
+    """Return the best mean of each objective, with its error if it has one."""
+    found = []
+    for name in summary["objective"] if summary["configurations"] else []:
+        scores = [row["scores"][name] for row in summary["configurations"]]
+        best = (max if OBJECTIVES[name].higher else min)(scores, key=lambda score: float(score["mean"]))
+        found.append(Point(name, best["mean"]))
+        found += [Point(f"{name}_error", best["error"])] if best["error"] is not None else []
+    return found
 
 
-def tag_promoted(server: MlflowRuns, about: Record, fingerprint: str, place: str) -> None:
+def tag_promoted(server: MlflowRuns, about: Record, data: str, fingerprint: str, place: str) -> None:
     """Tag the run of a trial, and that of its sweep, with the file that has its values now."""
-    parent = server.find(data_of(about), "sweep_id", about["id"])
+    parent = server.find(place_of(data), "sweep_id", about["id"])
     if parent is None:
         raise RuntimeError("it has no run of the sweep: record it with `lookalike record`")
     query = f"tags.mlflow.parentRunId = '{parent.info.run_id}' and tags.trial = '{fingerprint}'"
     server.client.set_tag(parent.info.run_id, "promoted", f"{fingerprint} in {place}")
-    for run in server.client.search_runs([server.experiment_of(data_of(about))], query):
+    for run in server.client.search_runs([parent.info.experiment_id], query):
         server.client.set_tag(run.info.run_id, "promoted", place)

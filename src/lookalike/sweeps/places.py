@@ -23,6 +23,9 @@ Record = dict[str, Any]
 MAX_DEATHS = 2
 """How often the process of a trial may die before the trial is launched alone, so that others do not die with it."""
 
+TAKEN = ("data", "model", "family", "seed", "split")
+"""Names that mean one thing for every trial, so that no other key is shortened to one of them."""
+
 
 class Trial:
     """The folder of one trial, which all sweeps that contain the trial share."""
@@ -143,16 +146,26 @@ class Sweep:
             lock.release()
 
 
-def title(overrides: list[str], space: Iterable[str]) -> str:
-    """Return the overrides that distinguish a trial, with the last part of each key where that is unambiguous."""
+def short_names(space: Iterable[str]) -> dict[str, str]:
+    """Return a short name of each searched key: its last part where that is unambiguous, or the whole key."""
     keys = list(space)
     last = [key.rpartition(".")[2] for key in keys]
+    return {
+        key: name if last.count(name) == 1 and (name == key or name not in TAKEN) else key
+        for key, name in zip(keys, last, strict=True)
+    }
+
+
+def searched(overrides: list[str], space: Iterable[str]) -> dict[str, str]:
+    """Return the values that distinguish a trial, by the short name of the key."""
+    names = short_names(space)
     pairs = [item.lstrip("+").partition("=")[::2] for item in overrides]
-    return " ".join(
-        f"{name if last.count(name := key.rpartition('.')[2]) == 1 else key}={value}"
-        for key, value in pairs
-        if key in keys
-    )
+    return {names[key]: value for key, value in pairs if key in names}
+
+
+def title(overrides: list[str], space: Iterable[str]) -> str:
+    """Return the overrides that distinguish a trial in one line."""
+    return " ".join(f"{name}={value}" for name, value in searched(overrides, space).items())
 
 
 def read(path: Path) -> Record:

@@ -72,7 +72,7 @@ def promote(arguments: list[str]) -> None:
         print("".join(difflib.unified_diff(old.splitlines(True), new.splitlines(True), place, place)), end="")
     print(f"\npromoted {fingerprint[:8]} of {sweep.name}: {title(overrides_of(sweep, fingerprint), about['space'])}")
     print(consequence(compose(cell), identity, record))
-    tag(about, fingerprint, place)
+    tag(about, data, fingerprint, place)
 
 
 def known_sweeps() -> str:
@@ -231,7 +231,7 @@ def consequence(config: Config, identity: Record, record: Record) -> str:
     return f"{repro} trains these values with {why} than the trial, so its weights will differ"
 
 
-def tag(about: Record, fingerprint: str, place: str) -> None:
+def tag(about: Record, data: str, fingerprint: str, place: str) -> None:
     """Tag the runs of the trial and of its sweep in MLflow, if the sweep was recorded there."""
     if not about["tracking"]["mlflow"]:
         return
@@ -241,6 +241,6 @@ def tag(about: Record, fingerprint: str, place: str) -> None:
     quiet()
     tracker, *_ = asked_for(about["tracking"])
     try:
-        tag_promoted(tracker.connect(), about, fingerprint, place)
+        tag_promoted(tracker.connect(), about, data, fingerprint, place)
     except Exception as error:
         print(f"tracking: {tracker.complaint(error)}; no run was tagged", file=sys.stderr)

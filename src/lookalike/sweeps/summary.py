@@ -71,11 +71,19 @@ def is_separate(a: Estimate, b: Estimate, *, level: float) -> bool:
 
 def summarize(sweep: Sweep) -> Record:
     """Summarize the trials of a sweep's last command; write `summary.json` and `summary.csv`."""
+    summary = summary_of(sweep)
+    replace_json(sweep.summary, summary)
+    save_table(sweep, summary)
+    return summary
+
+
+def summary_of(sweep: Sweep, *, data: str | None = None) -> Record:
+    """Return the summary of the trials of a sweep's last command, on all data sets or on one."""
     about = sweep.read()
     wanted = [OBJECTIVES[name] for name in about["objective"]]
-    states = sweep.session_states()
+    states = [state for state in sweep.session_states() if data in (None, state["data"])]
     rows = configurations(sweep, states, wanted, about["space"])
-    summary = {
+    return {
         "sweep": sweep.name,
         "command": about["command"],
         "objective": about["objective"],
@@ -90,9 +98,6 @@ def summarize(sweep: Sweep) -> Record:
             if state["state"] not in ("finished", "pruned")
         ],
     } | (verdict(rows, wanted[0]) if len(wanted) == 1 else {"pareto_front": front(rows, wanted)})
-    replace_json(sweep.summary, summary)
-    save_table(sweep, summary)
-    return summary
 
 
 def configurations(sweep: Sweep, states: list[Record], wanted: list[Objective], space: dict[str, str]) -> list[Record]:

@@ -82,7 +82,7 @@ class Bench:
         from mlflow import MlflowClient
 
         client = MlflowClient(f"sqlite:///{self.home}/{name}.db")
-        experiment = client.get_experiment_by_name("lookalike/heights")
+        experiment = client.get_experiment_by_name("lookalike/heights/sweeps")
         assert experiment is not None
         found, token = [], None
         while True:

@@ -172,14 +172,14 @@ def check_whole(uri: str, experiment: str, folder: Path, *, count: int) -> None:
         held = content(uri, child)
         trial = folder.parent / "trials" / child.data.tags["trial"]
         scores = json.loads((trial / "evaluate" / "metrics.json").read_text())
-        assert held["metrics"]["objective/bits_per_dim"] == [(0, scores["bits_per_dim"]["value"])]
+        assert held["metrics"]["bits_per_dim"] == [(0, scores["bits_per_dim"]["value"])]
         for split in ("train", "validation"):
             steps = [step for step, _ in held["metrics"].get(f"{split}/loss", [])]
             rows = (trial / "train" / f"loss_{split}.csv").read_text().splitlines()[1:]
             assert steps == [int(row.partition(",")[0]) for row in rows]
         assert held["params"]["seed"] == child.info.run_name.rpartition("seed=")[2]
         assert held["data"] == [("heights", child.data.tags["data_digest"][:8])]
-        assert held["files"] == ["metrics.json", "samples.png"]
+        assert held["files"] == ["images", "metrics.json", "preview.npz", "samples.png"]
 
 
 # Sweeps and stages
@@ -193,12 +193,14 @@ def test_a_sweep_is_a_tree_of_runs_on_a_server(server: Server, home: Path, sweep
         env=at(server, home),
     )  # fmt: skip
     assert "tracking:" not in done.stderr
-    check_whole(server.uri, "tree", home / "multirun" / f"on_{name}", count=4)
-    parent, _ = tree(server.uri, "tree")
-    assert {"figures", "summary.csv", "summary.json", "sweep.json"} == set(content(server.uri, parent)["files"])
+    check_whole(server.uri, "tree/heights/sweeps", home / "multirun" / f"on_{name}", count=4)
+    parent, _ = tree(server.uri, "tree/heights/sweeps")
+    assert {"figures", "images", "samples.png", "summary.csv", "summary.json", "sweep.json"} == set(
+        content(server.uri, parent)["files"]
+    )
     figures = {Path(file.path).name for file in client(server.uri).list_artifacts(parent.info.run_id, "figures")}
     assert {"parallel_coordinates.png", "optimization_history.png", "importance.png"} <= figures
-    experiment = client(server.uri).get_experiment_by_name("tree/heights")
+    experiment = client(server.uri).get_experiment_by_name("tree/heights/sweeps")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
@@ -335,7 +337,7 @@ def test_a_server_that_dies_during_a_sweep_gets_the_rest_later(
                 (tmp_path / folder.name).rename(folder)
         assert [done.returncode for done in held] == [0, 0], held
         assert f"sweep dies: no trials that were not recorded in {server.uri}" in held[1].stdout
-        check_whole(server.uri, "lookalike", home / "multirun" / "dies", count=len(seeds))
+        check_whole(server.uri, "lookalike/heights/sweeps", home / "multirun" / "dies", count=len(seeds))
     finally:
         server.stop()
 

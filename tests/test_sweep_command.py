@@ -48,7 +48,7 @@ def client_of(home: Path, name: str) -> Any:
 def tree(home: Path, name: str, *, store: str | None = None) -> tuple[Any, list[Any]]:
     """Return the parent run of a sweep and its children; a store of its own has no other runs."""
     client = client_of(home, store or name)
-    experiment = client.get_experiment_by_name("lookalike/heights")
+    experiment = client.get_experiment_by_name("lookalike/heights/sweeps")
     assert experiment is not None
     runs = list(client.search_runs([experiment.experiment_id], max_results=1000))
     runs = [run for run in runs if store is None or run.data.tags["sweep"] == name]
@@ -101,9 +101,9 @@ def test_a_grid_is_a_tree_of_runs_and_the_same_command_again_runs_nothing(
         assert scores["bits_per_dim"]["split"] == "validation"
         assert not [name for name, entry in scores.items() if "test" in (entry.get("split"), entry.get("reference"))]
         assert child.data.metrics["bits_per_dim"] == pytest.approx(scores["bits_per_dim"]["value"])
-        assert child.data.metrics["objective/bits_per_dim"] == child.data.metrics["bits_per_dim"]
         assert child.data.params["seed"] == child.info.run_name[-1]
-    assert parent.data.tags["space.seed"] == "0,1"
+        assert child.data.params["model"] == child.data.tags["family"] == child.data.tags["model"]
+    check_parent(client_of(home, "grid"), parent, found)
     assert "lookalike sweep -m data=heights" in parent.data.tags["command"]
     figures = {path.name for path in (home / "multirun" / "grid" / "figures").iterdir()}
     assert {"parallel_coordinates.png", "optimization_history.png", "importance.png"} <= figures
@@ -112,7 +112,6 @@ def test_a_grid_is_a_tree_of_runs_and_the_same_command_again_runs_nothing(
     }
     digest = json.loads((home / "artifacts/heights/prepared/summary.json").read_text())["digest"]
     assert parent.data.tags["data_digest"] == digest
-    assert parent.data.tags["best.heights"] == found["verdict"]["heights"]["best"]
     assert json.loads(parent.data.tags["sampler"])["name"] == "grid"
 
     before = records(home)
@@ -121,6 +120,8 @@ def test_a_grid_is_a_tree_of_runs_and_the_same_command_again_runs_nothing(
     assert "Launching" not in again.stdout + again.stderr
     assert summary(home, "grid")["configurations"] == found["configurations"]
     assert len(tree(home, "grid")[1]) == 4
+    after = tree(home, "grid")[0].data
+    assert (after.params, after.metrics) == (parent.data.params, parent.data.metrics)
     # Another sweep with one more seed runs only that seed.
     sweep("model=mixture", "seed=0,1,2", "sweep.name=other", "tracking=none")
     assert len(records(home).keys() - before.keys()) == 1
@@ -128,6 +129,48 @@ def test_a_grid_is_a_tree_of_runs_and_the_same_command_again_runs_nothing(
     sweep("model=mixture", "seed=1,2,3", "sweep.name=basic", "tracking=none", "hydra/sweeper=basic")
     assert len(records(home).keys() - before.keys()) == 2
     assert summary(home, "basic")["counts"] == {"finished": 3}
+
+
+def check_parent(client: Any, parent: Any, found: dict[str, Any]) -> None:
+    """Check what the run of the grid shows: what was searched, the best trial, a description, a view of the trials."""
+    best = found["configurations"][0]
+    held, first = parent.data, best["trials"][0]
+    asked = {
+        "data": "heights", "family": "mixture, vae", "objective": "bits_per_dim", "split": "validation",
+        "sampler": "grid", "space.model": "vae,mixture", "space.seed": "0,1", "fixed.budget": "smoke",
+    }  # fmt: skip
+    assert held.params == asked
+    assert (held.tags["data"], held.tags["family"], held.tags["trials.finished"]) == ("heights", "mixture, vae", "4")
+    assert (held.tags["best"], held.tags["best.model"]) == (best["title"], best["model"])
+    assert held.tags["best_trial"] == first
+    score = best["scores"]["bits_per_dim"]
+    assert held.metrics == {"bits_per_dim": score["mean"], "bits_per_dim_error": score["error"]}
+    (entry,) = parent.inputs.dataset_inputs
+    assert (entry.dataset.name, entry.dataset.digest) == ("heights", held.tags["data_digest"][:8])
+
+    note, experiment = held.tags["mlflow.note.content"], client.get_experiment(parent.info.experiment_id)
+    promotion = "" if found["verdict"]["heights"]["winner"] else f" trial={first[:8]}"
+    assert f"lookalike promote grid{promotion}\n" in note
+    assert held.tags["command"] in note
+    assert f"get-artifact?path=samples.png&run_uuid={parent.info.run_id}" in note
+    assert "samples.png" in {file.path for file in client.list_artifacts(parent.info.run_id)}
+    for row in found["configurations"]:
+        mean, half = (row["scores"]["bits_per_dim"][key] for key in ("mean", "half_width"))
+        assert f"| {row['model']} | 2 | {mean:.5g} ± {half:.2g} |" in note
+    runs = {run.data.tags["trial"]: run for run in client.search_runs([experiment.experiment_id], "tags.trial != ''")}
+    assert f"[{first[:8]}](#/experiments/{experiment.experiment_id}/runs/{runs[first].info.run_id}" in note
+    assert held.tags["best_trial_number"] == runs[first].data.tags["trial_number"]
+    assert sorted(run.data.tags["trial_number"] for run in runs.values()) == ["1", "2", "3", "4"]
+
+    view = json.loads(json.loads(experiment.tags["mlflow.sharedViewState.sweep-grid"])["state"])
+    assert "viewStateShareKey=sweep-grid" in note
+    assert "viewStateShareKey=sweep-grid" in experiment.tags["mlflow.note.content"]
+    assert view["searchFilter"] == f'tags.mlflow.parentRunId = "{parent.info.run_id}"'
+    (lines,) = [chart for chart in view["compareRunCharts"] if chart["type"] == "PARALLEL"]
+    assert (lines["selectedParams"], lines["selectedMetrics"]) == (["model", "seed"], ["bits_per_dim"])
+    for run in runs.values():
+        assert run.data.params.keys() >= {"model", "seed"}
+        assert "bits_per_dim" in run.data.metrics
 
 
 def test_a_failed_trial_is_named_and_does_not_end_the_sweep(
@@ -186,9 +229,9 @@ def check_whole(home: Path, name: str, count: int, *, store: str | None = None) 
     assert summary(home, name)["counts"] == {"finished": count}
     parent, children = tree(home, name, store=store)
     assert (parent.info.status, [child.info.status for child in children]) == ("FINISHED", ["FINISHED"] * count)
-    for child in children:
-        history = child.data.metrics
-        assert history["objective/bits_per_dim"] == history["bits_per_dim"]
+    best = min(child.data.metrics["bits_per_dim"] for child in children)
+    assert parent.data.tags["best_trial"] in {child.data.tags["trial"] for child in children}
+    assert parent.data.metrics["bits_per_dim"] >= best
 
 
 def test_a_sweep_continues_after_a_kill_and_an_interruption(
@@ -358,8 +401,9 @@ def test_a_search_continues_with_its_study(
     parent, children = tree(home, "search")
     assert len(children) == 4
     assert json.loads(parent.data.tags["sampler"])["name"] == "optuna"
-    values = {child.data.params["optimizer.lr"] for child in children}
-    assert len(values) == 4
+    assert len({child.data.params["lr"] for child in children}) == 4
+    assert all(float(c.data.params["lr"]) == float(c.data.params["optimizer.lr"]) for c in children)
+    assert parent.data.tags["best.lr"] in {child.data.params["lr"] for child in children}
 
 
 def test_a_hopeless_trial_is_pruned_and_counts(
@@ -384,7 +428,7 @@ def test_a_hopeless_trial_is_pruned_and_counts(
     full = [child for child in children if child not in pruned]
     assert {child.info.status for child in full} == {"FINISHED"}
     # The slow ones were pruned, before their curves were complete.
-    rate = "optimizer.lr"
+    rate = "lr"
     assert max(float(c.data.params[rate]) for c in pruned) < max(float(c.data.params[rate]) for c in full)
     lengths = {child.data.tags["trial"]: curve(home, child.data.tags["trial"]) for child in children}
     assert max(lengths[c.data.tags["trial"]] for c in pruned) < min(lengths[c.data.tags["trial"]] for c in full)
@@ -417,7 +461,9 @@ def test_two_objectives_have_a_pareto_front(
         if any(other != mine and all(a <= b for a, b in zip(other, mine, strict=True)) for other in scores.values())
     }  # fmt: skip
     assert {row["title"] for row in found["pareto_front"]} == scores.keys() - beaten
-    parent, _ = tree(home, "front")
+    parent, children = tree(home, "front")
+    for name in ("bits_per_dim", "parameters"):
+        assert parent.data.metrics[name] == min(child.data.metrics[name] for child in children)
     assert set(parent.data.tags["pareto_front"].split("; ")) == scores.keys() - beaten
     drawn = {item.path for item in client_of(home, "front").list_artifacts(parent.info.run_id, "figures")}
     assert "figures/pareto_front.png" in drawn

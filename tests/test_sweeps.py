@@ -23,7 +23,7 @@ from lookalike.families.build import build, check_settings, for_domain
 from lookalike.sweeps.check import checked
 from lookalike.sweeps.keys import key_of, relevant
 from lookalike.sweeps.objectives import OBJECTIVES, check_available, objectives
-from lookalike.sweeps.places import Sweep, title
+from lookalike.sweeps.places import Sweep, short_names, title
 from lookalike.sweeps.promote import changed, difference
 from lookalike.sweeps.pruning import Pruned, Pruning
 from lookalike.sweeps.remembered import Remembered
@@ -130,6 +130,7 @@ def test_places_views_and_settings_of_the_sweep_do_not_identify_a_trial() -> Non
     assert len({key_of(["a=1"], "b"), key_of(["a=2"], "b"), key_of(["a=1"], "c")}) == 3
     assert title(["model=vae", "optimizer.lr=1", "seed=3"], ["optimizer.lr", "seed"]) == "lr=1 seed=3"
     assert title(["a.lr=1", "b.lr=2"], ["a.lr", "b.lr"]) == "a.lr=1 b.lr=2"
+    assert short_names(["model", "a.seed", "a.lr"]) == {"model": "model", "a.seed": "a.seed", "a.lr": "lr"}
 
 
 # Objectives

@@ -1,55 +1,32 @@
-"""Tests of W&B: who counts as logged in, and which run a model has. A small server answers like W&B's."""
+"""Tests of W&B: who counts as logged in, which run a model has, what runs hold, and that offline runs are uploaded."""
 
 import json
 import os
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from lookalike.domain.domain import Domain
+from lookalike.workspace.errors import UserError
 from server_helpers import environment
+from wandb_server import FakeServer
+
+pytest_plugins = ["pipeline_fixtures"]
 
 KEY = "0" * 40
-VIEWER = {"id": "1", "entity": "me", "username": "me", "email": "", "flags": "{}", "teams": {"edges": []}}
 FINGERPRINT = "0123456789abcdef"
 
-
-class FakeServer(ThreadingHTTPServer):
-    """Answer W&B's questions for the user and for the runs with a fingerprint."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.runs: dict[str, str] = {}
-        """The id of the run with a fingerprint."""
-        self.host = f"127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    """One request."""
-
-    server: FakeServer
-
-    def do_POST(self) -> None:
-        content = self.rfile.read(int(self.headers["Content-Length"]))
-        asked: Any = json.loads(content) if self.path == "/graphql" else {"query": ""}
-        data: Any = {"viewer": VIEWER}
-        if "runs(" in asked["query"]:
-            wanted = str(asked["variables"]["filters"])
-            ids = [id_ for fingerprint, id_ in self.server.runs.items() if fingerprint in wanted or id_ in wanted]
-            edges = [{"node": {"id": id_, "name": id_, "projectId": "7", "tags": []}, "cursor": "0"} for id_ in ids]
-            page = {"endCursor": None, "hasNextPage": False}
-            data = {"project": {"internalId": "7", "readOnly": False, "runs": {"edges": edges, "pageInfo": page}}}
-            data["project"]["runCount"] = len(ids)
-        answer = json.dumps({"data": data}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_: Any) -> None: ...
+RECORD = {
+    "fingerprint": FINGERPRINT, "name": "heights-vae", "data_digest": "d", "code_digest": "c",
+    "domain": {"name": "heights", "kind": "table", "shape": [1], "variables": [
+        {"type": "Ordered", "levels": 100, "low": 0.0, "step": 1.0, "unit": "inch"},
+    ]},
+    "configuration": {"model": {"_target_": "lookalike.families.vae.VAE", "components": 3}, "seed": 1},
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -106,17 +83,16 @@ def test_a_run_that_was_deleted_on_the_server_gets_another_id_and_is_recorded_ag
     monkeypatch.setenv("WANDB_BASE_URL", f"http://{server.host}")
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     project = WandbRuns(project="lookalike")
-    record = {
-        "fingerprint": FINGERPRINT, "name": "heights-vae", "data_digest": "d", "code_digest": "c",
-        "domain": {"name": "heights"}, "configuration": {"model": {}, "seed": 0},
-    }  # fmt: skip
 
     def opened() -> WandbRun:
-        return project.open(record, training=False)
+        return project.open(RECORD, training=False)
 
     first = opened()
     assert first.arguments["config"]["fingerprint"] == FINGERPRINT
     assert first.arguments["id"] != FINGERPRINT
+    about = {"project": "lookalike-heights", "group": "vae", "name": "vae seed 1", "job_type": "train"}
+    assert {key: first.arguments[key] for key in about} == about
+    assert (first.arguments["config"]["model.components"], first.arguments["config"]["family"]) == (3, "vae")
     server.runs[FINGERPRINT] = first.arguments["id"]
     project.ledger.note(FINGERPRINT, {"train": "a digest"})
     assert (opened().arguments["id"], opened().recorded("train")) == (first.arguments["id"], "a digest")
@@ -126,3 +102,110 @@ def test_a_run_that_was_deleted_on_the_server_gets_another_id_and_is_recorded_ag
     assert again.recorded("train") is None
     server.runs[FINGERPRINT] = "made-elsewhere"
     assert (opened().arguments["id"], opened().recorded("train")) == ("made-elsewhere", None)
+
+
+def test_a_run_of_an_earlier_version_in_another_project_is_recorded_anew(server: FakeServer) -> None:
+    from lookalike.tracking.wandb_runs import WandbRuns
+
+    project = WandbRuns(project="lookalike")
+    project.ledger.note(FINGERPRINT, {"id": "old", "train": "a digest"})
+    run = project.open(RECORD, training=False)
+    assert run.arguments["id"] != "old"
+    assert run.recorded("train") is None
+    assert project.open(RECORD, training=False).arguments["id"] == run.arguments["id"]
+
+
+def test_offline_runs_are_uploaded_by_one_command_with_the_scores_of_all_stages(
+    server: FakeServer, heights_cell: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    from lookalike.tracking.content import STAGES
+    from lookalike.tracking.wandb_runs import WandbRuns
+    from lookalike.tracking.wandb_upload import upload, waiting
+    from lookalike.tracking.workspace import show_cells, show_stage
+
+    cell = heights_cell / "artifacts" / "heights" / "vae" / "0"
+    record = json.loads((cell / "train" / "model.json").read_text())
+    scores = json.loads((cell / "evaluate" / "metrics.json").read_text())
+    for stage in STAGES:  # Each one in a folder of its own, as the recorder of a stage does it.
+        run = WandbRuns(project="lookalike").open(record, training=False)
+        assert show_stage(run, record, stage, cell / stage)
+        run.close("FINISHED")
+    wandb.teardown()
+    home = Path(os.environ["WANDB_DIR"])
+    assert len(waiting(home)) == 3
+    (line,) = upload(project="lookalike")
+    assert "W&B: offline; 3 folders of runs wait" in line
+    assert not server.held
+
+    monkeypatch.setenv("WANDB_BASE_URL", server.uri)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    wandb.teardown()
+    assert list(upload(project="lookalike")) == ["W&B: uploaded 3 folders of runs that were recorded offline"]
+    ((project, _),) = server.held
+    (held,) = server.held.values()
+    assert project == "lookalike-heights"
+    about = {"groupName": "vae", "jobType": "train", "displayName": "vae", "tags": ["heights", "vae"]}
+    assert held["about"] == about
+    assert (held["config"]["fingerprint"], held["config"]["family"]) == (record["fingerprint"], "vae")
+    assert held["config"]["optimizer.lr"] == record["configuration"]["optimizer"]["lr"]
+    losses = (cell / "train" / "loss_train.csv").read_text().count("\n") - 1
+    samples = np.load(cell / "sample" / "samples.npz")["samples"]
+    check_content(server, held, scores, samples, losses=losses)
+
+    # Nothing is uploaded twice, and the server holds everything that the files say.
+    wandb.teardown()
+    assert list(upload(project="lookalike")) == []
+    artifacts = heights_cell / "artifacts"
+    assert list(show_cells(WandbRuns(project="lookalike"), artifacts, heights_cell / "results")) == [
+        f"heights-vae {record['fingerprint']}: up to date"
+    ]
+
+
+def check_content(
+    server: FakeServer, held: dict[str, Any], scores: dict[str, Any], samples: Any, *, losses: int
+) -> None:
+    """Check the history, the summary and the files of the uploaded run."""
+    summary, history = held["summary"], [json.loads(line) for line in held["history"]]
+    assert [row["_step"] for row in history] == list(range(len(history)))
+    assert sum("train/loss" in row for row in history) == losses
+    for name in ("bits_per_dim", "wasserstein_1"):
+        assert summary[name] == pytest.approx(scores[name]["value"])
+        assert summary[f"{name}_error"] == pytest.approx(scores[name]["standard_error"])
+        assert [row[name] for row in history if name in row] == [summary[name]]
+    assert summary["scores/coverage"] == pytest.approx(scores["coverage"]["value"])
+    assert {"cost/train_steps", "cost/sample_work_seconds", "cost/evaluate_work_seconds"} <= summary.keys()
+    assert {"weights.safetensors", "model.json", "samples.png", "metrics.json"} <= server.uploads.keys()
+    assert summary["final_samples"]["_type"] == "image-file"
+    assert (summary["sample_table"]["_type"], summary["sample_table"]["nrows"]) == ("table-file", 64)
+    table = json.loads(server.uploads[summary["sample_table"]["path"]])
+    assert table["columns"] == ["height_in (inch)"]
+    np.testing.assert_allclose(table["data"], samples[:64])
+
+
+def test_an_upload_that_fails_says_so(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    from lookalike.tracking.content import Point
+    from lookalike.tracking.wandb_runs import WandbRuns
+    from lookalike.tracking.wandb_upload import upload
+
+    run = WandbRuns(project="lookalike").open(RECORD, training=True)
+    run.points([Point("train/loss", 1.0, 1)])
+    run.close("FINISHED")
+    monkeypatch.setenv("WANDB_BASE_URL", server.uri)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    wandb.teardown()
+    monkeypatch.setattr(FakeServer, "upsert", lambda *_: None)
+    with pytest.raises(UserError, match="W&B did not receive 1 of 1 folders of runs"):
+        list(upload(project="lookalike"))
+
+
+def test_the_first_samples_are_a_table_of_pictures_or_of_values(server: FakeServer, make_domain: Any) -> None:
+    from lookalike.tracking.wandb_tables import sample_table
+
+    images: Domain = make_domain(1, 4, 4, levels=16)
+    table = sample_table(images, {"samples": np.zeros((3, 1, 4, 4), np.uint8)})
+    assert table.columns == ["image"]
+    assert [row[0].image.size for row in table.data] == [(4, 4)] * 3

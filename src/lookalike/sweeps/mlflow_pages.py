@@ -1,8 +1,8 @@
 """What MLflow's pages show of sweeps: descriptions, and saved views that compare trials and sweeps.
 
-Sweeps have an experiment of their own beside that of the models of their data set. MLflow folds trials below a sweep only
-while runs are sorted by time, and models are sorted by their scores. In one experiment, trials would stand between the
-models in every list and chart, and their scores are of validation data, not of test data.
+Sweeps have an experiment of their own beside that of the models of their data set. MLflow folds trials below a sweep
+only while runs are sorted by time, and models are sorted by their scores. In one experiment, trials would stand between
+the models in every list and chart, and their scores are of validation data, not of test data.
 """
 
 import json

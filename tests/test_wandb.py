@@ -184,21 +184,18 @@ def check_content(
     np.testing.assert_allclose(table["data"], samples[:64])
 
 
-def test_an_upload_that_fails_says_so(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_that_fails_says_why(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     import wandb
 
-    from lookalike.tracking.content import Point
-    from lookalike.tracking.wandb_runs import WandbRuns
     from lookalike.tracking.wandb_upload import upload
 
-    run = WandbRuns(project="lookalike").open(RECORD, training=True)
-    run.points([Point("train/loss", 1.0, 1)])
-    run.close("FINISHED")
+    folder = Path(os.environ["WANDB_DIR"]) / "wandb" / "offline-run-20260101_000000-damaged"
+    folder.mkdir(parents=True)
+    (folder / "run-damaged.wandb").write_text("This is no record of a run.")
     monkeypatch.setenv("WANDB_BASE_URL", server.uri)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     wandb.teardown()
-    monkeypatch.setattr(FakeServer, "upsert", lambda *_: None)
-    with pytest.raises(UserError, match="W&B did not receive 1 of 1 folders of runs"):
+    with pytest.raises(UserError, match=r"W&B did not receive 1 of 1 folders of runs .Failed to read .*bad header"):
         list(upload(project="lookalike"))
 
 

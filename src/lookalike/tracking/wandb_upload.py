@@ -10,6 +10,9 @@ from lookalike.tracking.wandb_runs import WandbRuns
 from lookalike.workspace.errors import UserError
 from lookalike.workspace.locks import claim, file_lock
 
+SETTINGS = {"WANDB_X_GRAPHQL_RETRY_MAX": "3", "WANDB_X_GRAPHQL_RETRY_WAIT_MAX_SECONDS": "5"}
+"""Environment variables that are set unless the user has set them: a dead server is noticed in seconds."""
+
 BATCH = 500
 """Number of folders per command, whose line has a longest length."""
 
@@ -43,13 +46,14 @@ def upload(*, project: str) -> Iterator[str]:
                 yield f"W&B: offline; {len(folders)} folders of runs wait in {runs.home / 'wandb'} for `wandb login`"
             return
         said = ""
-        env = os.environ | {"WANDB_SILENT": "false"}  # Otherwise it gives no reason.
+        env = SETTINGS | os.environ | {"WANDB_SILENT": "false"}  # Silent, it would give no reason.
         for start in range(0, len(folders), BATCH):
             command = [sys.executable, "-m", "wandb", "sync", *map(str, folders[start : start + BATCH])]
             done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=env, check=False)
             said = done.stderr or said
         if left := waiting(runs.home):
-            problem = next((line for line in reversed(said.splitlines()) if line.strip()), "no reason was given")
+            errors = [line.partition("ERROR ")[2] for line in said.splitlines() if "ERROR " in line]
+            problem = errors[0] if errors else f"see {runs.home / 'wandb' / 'logs'}"
             raise UserError(f"W&B did not receive {len(left)} of {len(folders)} folders of runs ({problem})")
         if folders:
             yield f"W&B: uploaded {len(folders)} folders of runs that were recorded offline"

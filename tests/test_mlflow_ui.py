@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from lookalike.tracking.content import HEADLINE
-from lookalike.tracking.content import HEADLINE
 from lookalike.workspace.errors import UserError
 from server_helpers import environment as variables
 from server_helpers import eventually, free_port
@@ -192,7 +191,7 @@ def test_the_champion_is_among_the_versions_and_its_run_has_pictures(window: Win
 
 def test_a_missing_sweep_model_or_server_is_an_error(window: Window) -> None:
     with pytest.raises(UserError, match="has 0 runs of a sweep nothing"):
-        window.tree("nothing")
+        window.trials("nothing")
     with pytest.raises(UserError, match=r"has no champion of a model lookalike-mnist: run `lookalike register`"):
         window.model("lookalike-mnist")
     with pytest.raises(UserError, match=r"^http://127.0.0.1:9 can't be reached \(Connection refused\)$"):

@@ -176,7 +176,7 @@ class Window:
         """Show the charts of a sweep's trials, and return the axes of their parallel coordinates."""
         self.family(sweep)
         self.open(path_of_trials(self.sweeps, sweep), height=1250)
-        axes = self.page.locator(".parcoords .axis-title")
+        axes = self.page.locator(".parcoords .dimension .label")
         axes.first.wait_for()
         self.page.wait_for_function("() => document.querySelectorAll('.js-plotly-plot .barlayer .point').length")
         return axes.all_text_contents()

@@ -83,7 +83,8 @@ def test_a_grid_is_a_tree_of_runs_and_the_same_command_again_runs_nothing(
 ) -> None:
     grid = ["model=vae,mixture", "seed=0,1", "sweep.name=grid"]
     there = files(home)
-    done = sweep(*grid, env=own_store("grid"))
+    offline = home / ".trace" / "wandb-grid"
+    done = sweep(*grid, "tracking=both", env=own_store("grid") | {"WANDB_DIR": str(offline)})
     assert files(home) == there, "a sweep writes below multirun/ only"
     lines = [line for line in done.stdout.splitlines() if "heights" in line or re.match("[0-9a-f]{8} ", line)]
     assert len(lines) == 5, "a trial is one line of output, and so is the verdict"
@@ -104,6 +105,7 @@ def test_a_grid_is_a_tree_of_runs_and_the_same_command_again_runs_nothing(
         assert child.data.params["seed"] == child.info.run_name[-1]
         assert child.data.params["model"] == child.data.tags["family"] == child.data.tags["model"]
     check_parent(client_of(home, "grid"), parent, found)
+    check_group(offline, found)
     assert "lookalike sweep -m data=heights" in parent.data.tags["command"]
     figures = {path.name for path in (home / "multirun" / "grid" / "figures").iterdir()}
     assert {"parallel_coordinates.png", "optimization_history.png", "importance.png"} <= figures
@@ -171,6 +173,23 @@ def check_parent(client: Any, parent: Any, found: dict[str, Any]) -> None:
     for run in runs.values():
         assert run.data.params.keys() >= {"model", "seed"}
         assert "bits_per_dim" in run.data.metrics
+
+
+def check_group(offline: Path, found: dict[str, Any]) -> None:
+    """Check the runs in W&B: one per trial, and one with the best value and the table of all configurations."""
+    ledger = json.loads((offline / "wandb" / "recorded.json").read_text())
+    assert {entry["project"] for entry in ledger.values()} == {"lookalike-heights-sweeps"}
+    assert len(list((offline / "wandb").glob("offline-run-*"))) == len(ledger) == 5
+    trials = {name.removeprefix("grid-"): entry["summary"] for name, entry in ledger.items() if "evaluate" in entry}
+    assert set(trials) == {trial for row in found["configurations"] for trial in row["trials"]}
+    for row in found["configurations"]:
+        held = sorted(trials[trial]["bits_per_dim"] for trial in row["trials"])
+        assert held == pytest.approx(sorted(row["scores"]["bits_per_dim"]["values"]))
+        assert {trials[trial]["sample_table"]["nrows"] for trial in row["trials"]} == {64}
+    (parent,) = [entry["summary"] for entry in ledger.values() if "sweep" in entry]
+    assert parent["bits_per_dim"] == pytest.approx(found["configurations"][0]["scores"]["bits_per_dim"]["mean"])
+    assert (parent["configurations"]["nrows"], parent["final_samples"]["_type"]) == (2, "image-file")
+    assert parent["parallel_coordinates"]["_type"] == "image-file"
 
 
 def test_a_failed_trial_is_named_and_does_not_end_the_sweep(

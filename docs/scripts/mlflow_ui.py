@@ -2,7 +2,7 @@
 
 The address is that of `make ui`. Every page is opened by a browser that has not seen it before.
 `--runs` takes the charts of all runs, their list and the page of the best one.
-`--sweep NAME` takes the tree of a sweep and the comparison of its trials.
+`--sweep NAME` takes the page of a sweep and the charts that compare its trials.
 `--model NAME` takes the page of a registered model and the sample pictures of its champion's run.
 The pictures go into the folder `--into`, by default docs/images/. If a page does not show what it should, the error
 quotes what it shows.
@@ -22,8 +22,9 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from PIL import Image
-from playwright.sync_api import Error, Locator, Page, sync_playwright
+from playwright.sync_api import Error, Page, sync_playwright
 
+from lookalike.sweeps.mlflow_pages import path_of_trials, place_of
 from lookalike.tracking.layout import FINAL, path_of_run, path_of_view
 from lookalike.tracking.mlflow_server import load_client
 from lookalike.tracking.servers import Tracker
@@ -76,6 +77,8 @@ class Window:
         if found is None:
             raise UserError(f"{uri} has no experiment {experiment}")
         self.experiment = str(found.experiment_id)
+        beside = self.client.get_experiment_by_name(place_of(experiment))
+        self.sweeps = str(beside.experiment_id) if beside else ""
         self.asked: set[str] = set()  # hosts that the UI sent requests to
         self.player = sync_playwright().start()
         try:
@@ -94,16 +97,12 @@ class Window:
         self.browser.close()
         self.player.stop()
 
-    def open(self, path: str, *, height: int, columns: list[str] | None = None) -> None:
-        """Open a page in a browser that knows nothing but the columns of the list of runs, if some are given."""
+    def open(self, path: str, *, height: int) -> None:
+        """Open a page in a browser that has not seen it before."""
         if hasattr(self, "page"):
             self.page.context.close()
         context = self.browser.new_context(viewport={"width": WIDTH, "height": height})
         context.set_default_timeout(WAIT_SECONDS * 1000)
-        if columns:
-            table = {"selectedColumns": columns, "startTime": "ALL"}
-            state = f'MLflowLocalStorage-1.1-ExperimentPage-["{self.experiment}"]-ReactComponentState'
-            context.add_init_script(f"localStorage[{json.dumps(state)}] ??= {json.dumps(json.dumps(table))}")
         context.on("request", lambda request: self.asked.add(urlsplit(request.url.removeprefix("blob:")).netloc))
         self.page = context.new_page()
         self.page.goto(f"{self.uri}/{path}")
@@ -159,34 +158,37 @@ class Window:
         self.page.locator(".parcoords .axis-title").first.wait_for()
         return self.page.locator(".parcoords .axis-title").all_text_contents(), self.page.inner_text("body")
 
-    def tree(self, sweep: str) -> dict[RunId, Row]:
-        """Show an unfolded sweep and return the rows of its run and its trials."""
-        parent, trials = self.family(sweep)
-        columns = ["attributes.`Duration`", *(f"metrics.`{name}`" for name in objectives(parent)), "tags.`trial_state`"]
-        asked = urlencode({"searchFilter": f'tags.sweep="{sweep}"'})
-        self.open(f"#/experiments/{self.experiment}/runs?{asked}", height=height(1 + len(trials)), columns=columns)
-        self.cell(parent.info.run_id, "attributes.`Run Name`").get_by_role("button").click()
-        rows = self.rows(min(1 + len(trials), ROWS))
-        self.fit("attributes.`Run Name`", *columns)
-        return rows
+    def sweep(self, sweep: str) -> str:
+        """Show the run of a sweep, and return its description."""
+        parent, _ = self.family(sweep)
+        self.open(path_of_run(self.sweeps, parent.info.run_id), height=1150)
+        self.page.get_by_text("Show more").click()
+        self.page.locator("img[src*='samples.png']").evaluate("e => e.decode()")
+        return self.page.inner_text("body")
+
+    def trials(self, sweep: str) -> dict[RunId, Row]:
+        """Show the list of a sweep's trials, best first, and return its rows."""
+        _, trials = self.family(sweep)
+        self.open(path_of_trials(self.sweeps, sweep).replace("CHART", "TABLE"), height=height(len(trials)) + 140)
+        return self.rows(min(len(trials), ROWS))
+
+    def compare(self, sweep: str) -> list[str]:
+        """Show the charts of a sweep's trials, and return the axes of their parallel coordinates."""
+        self.family(sweep)
+        self.open(path_of_trials(self.sweeps, sweep), height=1250)
+        axes = self.page.locator(".parcoords .dimension .label")
+        axes.first.wait_for()
+        self.page.wait_for_function("() => document.querySelectorAll('.js-plotly-plot .barlayer .point').length")
+        return axes.all_text_contents()
 
     def family(self, sweep: str) -> tuple[Any, list[Any]]:
         """Return the run of a sweep and the runs of its trials."""
-        found = self.client.search_runs([self.experiment], f"tags.sweep = '{sweep}'", max_results=1000)
+        asked = f"tags.sweep = '{sweep}'"
+        found = self.client.search_runs([self.sweeps], asked, max_results=1000) if self.sweeps else []
         parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
         if len(parents) != 1:
             raise UserError(f"{self.uri} has {len(parents)} runs of a sweep {sweep}")
         return parents[0], [run for run in found if run is not parents[0]]
-
-    def cell(self, run: RunId, column: str) -> Locator:
-        return self.page.locator(f".ag-row[row-id='{run}'] .ag-cell[col-id='{column}']")
-
-    def fit(self, *columns: str) -> None:
-        """Make columns as wide as their content."""
-        for column in columns:
-            handle = self.page.locator(f".ag-header-cell[col-id='{column}'] .ag-header-cell-resize")
-            if handle.count():
-                handle.dispatch_event("dblclick")
 
     def rows(self, count: int) -> dict[RunId, Row]:
         """Return the rows of a table, once it has `count`: the text per column, and the icon of the state as SVG."""
@@ -207,45 +209,6 @@ class Window:
         return found
 
     # Other pages
-
-    def compare(self, sweep: str) -> list[str]:
-        """Select and compare finished trials as a user does, and return the axes of their parallel coordinates."""
-        parent, trials = self.family(sweep)
-        shown = self.tree(sweep)
-        finished = [run for run in trials if run.info.status == "FINISHED" and run.info.run_id in shown]
-        for run in finished:
-            self.page.locator(f".ag-row[row-id='{run.info.run_id}'] .ag-selection-checkbox input").check()
-        self.page.get_by_role("button", name="Compare", exact=True).click()
-        self.page.get_by_text(f"Comparing {len(finished)} Runs from 1 Experiment").wait_for()
-        self.page.set_viewport_size({"width": WIDTH, "height": 640})
-        space = [key.removeprefix("space.") for key in parent.data.tags if key.startswith("space.")]
-        varied = [key for key in space if len({run.data.params[key] for run in finished if key in run.data.params}) > 1]
-        self.page.get_by_role("button", name="Clear All").click()
-        self.choose("Parameters:", varied)
-        self.choose("Metrics:", objectives(parent))
-        self.page.wait_for_function(
-            "n => document.querySelectorAll('.parcoords .axis-title').length == n",
-            arg=len(varied) + len(objectives(parent)),
-        )
-        return self.page.locator(".parcoords .axis-title").all_text_contents()
-
-    def choose(self, label: str, values: list[str]) -> None:
-        """Choose values from a list of the comparison, which renders only the options in view."""
-        box = self.page.locator(f"xpath=//div[normalize-space(text())='{label}']/following-sibling::div[1]//input")
-        box.click(force=True)
-        options = self.page.locator(".rc-virtual-list:visible")
-        for value in values:
-            option = options.locator(f".rc-virtual-list-holder-inner > [title='{value}']")
-            options.hover()
-            self.page.mouse.wheel(0, -100000)
-            for _ in range(200):
-                time.sleep(0.05)
-                if option.count():
-                    break
-                self.page.mouse.wheel(0, 200)
-            option.click()
-        self.page.keyboard.press("Escape")
-        options.wait_for(state="hidden")
 
     def samples(self, run: RunId) -> tuple[str, int]:
         """Show the last picture of samples of a run's training, and return its name and its width in pixels."""
@@ -280,11 +243,6 @@ class Window:
             return self.client.get_model_version_by_alias(name, "champion")
         except MlflowException as error:
             raise UserError(f"{self.uri} has no champion of a model {name}: run `lookalike register`") from error
-
-
-def objectives(sweep: Any) -> list[str]:
-    """Return the metrics by which the trials of a sweep are compared."""
-    return [f"objective/{name}" for name in sweep.data.tags["objective"].split(", ")]
 
 
 def height(rows: int) -> int:
@@ -323,7 +281,7 @@ def main(arguments: list[str]) -> None:
             window.run(rows[0])
             window.save(chosen.into / "mlflow_run.png")
         if chosen.sweep:
-            window.tree(chosen.sweep)
+            window.sweep(chosen.sweep)
             window.save(chosen.into / "mlflow_sweep.png")
             window.compare(chosen.sweep)
             window.save(chosen.into / "mlflow_compare.png")

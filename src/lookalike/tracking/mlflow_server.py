@@ -106,8 +106,8 @@ class MlflowRuns:
     def experiment_of(self, data: str) -> str:
         """Return the id of the experiment of a data set, which is created if it does not exist.
 
-        It holds the runs of the data set's cells, and its sweeps with their trials. Do not call it inside `lock` for a
-        data set that this object has not seen yet.
+        It holds the runs of the data set's cells. Its sweeps are in that of `<data>/sweeps`. Do not call it inside
+        `lock` for a data set that this object has not seen yet.
         """
         if data not in self.experiments:
             with self.lock():

@@ -150,8 +150,8 @@ def test_entries_say_what_their_errors_are_of_and_hand_over_their_replicates() -
         "recall": entry(mean_of_samples(X[:, 0], weights.samples), {}, why_not_ranked="too few points"),
     }
     plain, arrays = parted(entries)
-    assert plain["wasserstein_1"]["error_of"] == "samples and validation points, joint bootstrap of 500"
-    assert plain["authenticity"]["error_of"] == "samples, bootstrap of 500"
+    assert plain["wasserstein_1"]["error_of"] == "samples and validation points, joint bootstrap of 400"
+    assert plain["authenticity"]["error_of"] == "samples, bootstrap of 400"
     assert plain["authenticity"]["error_reference"] == 0
     assert (plain["recall"]["rankable"], plain["recall"]["why_not_ranked"]) == (False, "too few points")
     assert {name.split("/")[0] for name in arrays} == {"wasserstein_1", "authenticity"}

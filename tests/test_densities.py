@@ -554,6 +554,30 @@ def test_a_bound_and_a_cost_change_what_is_said_of_the_truth(floor: Any, monkeyp
     assert (found["kl_reverse"]["points"], found["kl_reverse"]["samples"]) == (1000, 1000)
 
 
+def test_probabilities_of_a_grid_average_a_noisy_bound_over_more_draws(
+    floor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise of variance v in a logarithm makes the sum of probabilities too large by exp(v / 2)."""
+    model, prepared, _, _ = floor("ring")
+    exact, generator = model.log_likelihood, torch.Generator().manual_seed(0)
+
+    def noisy(x: torch.Tensor, *, levels: int) -> torch.Tensor:
+        return exact(x) + torch.randn(len(x), generator=generator) * (2 / levels) ** 0.5
+
+    def total(flops: float) -> float:
+        points = dataclasses.replace(POINTS, flops=flops)
+        nats = over_grid(model, prepared, settings={"levels": 2}, points=points, batch_size=10_000)
+        assert nats is not None
+        return float(np.exp(nats).sum())
+
+    monkeypatch.setattr(model, "log_likelihood", noisy)
+    monkeypatch.setattr(evaluation, "operations_per_point", lambda *_: 1.0)
+    size = prepared.domain.levels**2
+    assert total(flops=size) == pytest.approx(np.exp(1 / 2), rel=0.05)
+    assert total(flops=2.5 * size) == pytest.approx(np.exp(1 / 4), rel=0.05)
+    assert total(flops=1000 * size) == pytest.approx(np.exp(1 / 8), rel=0.05)
+
+
 # That they can be learned
 
 

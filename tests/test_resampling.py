@@ -9,14 +9,13 @@ from scipy import stats
 
 from lookalike.evaluation.entries import entry
 from lookalike.evaluation.resampling import REPLICATES, few_points, parted, resamples
-from lookalike.metrics.classes import class_distance, shares
+from lookalike.metrics.classes import class_distance
 from lookalike.metrics.copying import ranked
 from lookalike.metrics.energy import energy_distance
-from lookalike.metrics.frechet import Moments, frechet_distances, linearized, resampled, transport
+from lookalike.metrics.frechet import Moments, frechet_distances, frechet_to, linearized, resampled, root_of, transport
 from lookalike.metrics.kernel import kernel_distance
 from lookalike.metrics.marginal import curves, kolmogorov_smirnov, mean_area, wasserstein_1
-from lookalike.metrics.resamples import Resampled, Weights, crossed, mean_of_samples, of_difference, weighted_mean
-from lookalike.metrics.sliced import directions
+from lookalike.metrics.resamples import Resampled, Weights, crossed, mean_of_samples, weighted_mean
 
 Floats = NDArray[np.float64]
 
@@ -61,7 +60,7 @@ def test_weighted_curves_give_the_distances_of_repeated_points() -> None:
     assert len(others) == 2
     for i, (x, y) in enumerate(AGAIN):
         area = np.abs(ours.areas[i] - theirs.areas[i]).sum()
-        assert area == pytest.approx(stats.wasserstein_distance(x[:, 0], y[:, 0]), rel=1e-6)
+        assert area == pytest.approx(stats.wasserstein_distance(x[:, 0], y[:, 0]), rel=1e-5)
         gap = np.abs(ours.below[i] - theirs.below[i]).max()
         assert gap == pytest.approx(stats.ks_2samp(x[:, 0], y[:, 0], method="asymp").statistic, rel=1e-6)
 
@@ -70,7 +69,6 @@ def test_fewer_knots_change_areas_only_where_distribution_functions_cross() -> N
     many, more = draw(0, 9000, 1, shift=0.4), draw(1, 9000, 1)
     exact = stats.wasserstein_distance(many[:, 0], more[:, 0])
     assert mean_area(many, more, None).value == pytest.approx(exact, rel=1e-4)
-    assert mean_area(many @ directions(40)[:1, :1].T, more, None).value > 0
 
 
 def test_weighted_ranks_are_those_of_repeated_points() -> None:
@@ -152,12 +150,12 @@ def test_entries_say_what_their_errors_are_of_and_hand_over_their_replicates() -
         "recall": entry(mean_of_samples(X[:, 0], weights.samples), {}, why_not_ranked="too few points"),
     }
     plain, arrays = parted(entries)
-    assert plain["wasserstein_1"]["error_of"] == "samples and validation points, joint bootstrap of 500"
-    assert plain["authenticity"]["error_of"] == "samples, bootstrap of 500"
+    assert plain["wasserstein_1"]["error_of"] == "samples and validation points, joint bootstrap of 400"
+    assert plain["authenticity"]["error_of"] == "samples, bootstrap of 400"
     assert plain["authenticity"]["error_reference"] == 0
     assert (plain["recall"]["rankable"], plain["recall"]["why_not_ranked"]) == (False, "too few points")
     assert {name.split("/")[0] for name in arrays} == {"wasserstein_1", "authenticity"}
-    assert plain["wasserstein_1"]["standard_error"] == arrays["wasserstein_1/joint"].std(ddof=1)
+    assert plain["wasserstein_1"]["standard_error"] == pytest.approx(arrays["wasserstein_1/joint"].std(ddof=1))
     assert "60 points in 30 features" in few_points(np.zeros((60, 30)), np.zeros((900, 30)))
     assert few_points(np.zeros((60, 3)), np.zeros((900, 3))) == ""
 
@@ -200,15 +198,13 @@ def test_intervals_hold(name: str) -> None:
 
 def test_errors_of_one_distribution_are_not_those_of_the_plain_bootstrap() -> None:
     """Two sets of one distribution are apart by noise alone, to which a resample adds as much again."""
-    found, plain, values = [], [], []
+    weights, values, errors, plain = resamples(187, 187, replicates=60), [], [], []
     for seed in range(60):
-        counts = np.random.default_rng(seed).multinomial(200, np.full(10, 0.1), size=2)
-        resampled_counts = [
-            np.vstack([of, np.random.default_rng(100 + seed + i).multinomial(200, of / 200, 100)])
-            for i, of in enumerate(counts)
-        ]
-        found.append(class_distance(*resampled_counts).error)
-        ours, theirs = map(shares, resampled_counts)
-        plain.append((0.5 * np.abs(ours - theirs).sum(axis=1))[1:].std(ddof=1))
-        values.append(of_difference(lambda p: 0.5 * np.abs(p).sum(axis=1), ours, theirs).value)
-    assert np.std(values, ddof=1) < np.mean(found) < np.mean(plain)
+        x, y = draw(2 * seed, 187, 8), draw(2 * seed + 1, 187, 8)
+        found = frechet_distances(x, y, weights).distance
+        values.append(found.value)
+        errors.append(found.error)
+        ours, theirs = Moments.weighted(x, weights.samples[1:]), Moments.weighted(y, weights.reference[1:])
+        of_ours, of_theirs = (ours.mean(), ours.covariance()), (theirs.mean(), theirs.covariance())
+        plain.append(frechet_to(*of_ours, root_of(of_ours[1]), *of_theirs).std(ddof=1))
+    assert np.std(values, ddof=1) < np.mean(errors) < 0.85 * np.mean(plain)

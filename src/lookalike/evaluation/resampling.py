@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lookalike.evaluation.entries import Arrays, Entry
 from lookalike.metrics.resamples import Resampled, Weights
 
-REPLICATES = 500
+REPLICATES = 400
 """Number of resamples."""
 
 POINTS_PER_FEATURE = 15

@@ -20,7 +20,7 @@ from lookalike.metrics import jackknife
 from lookalike.metrics.inputs import TooFewPointsError, check
 from lookalike.metrics.jackknife import GROUPS
 from lookalike.metrics.neighbours import pieces
-from lookalike.metrics.resamples import Resampled, Weights, equal, shrunk, weighted_mean
+from lookalike.metrics.resamples import Resampled, Weights, exactly, shrunk, weighted_mean
 
 Matrix = NDArray[np.float64]
 
@@ -167,8 +167,9 @@ def frechet_distances(
 
     value, left_out = distance(whole), np.array([distance(whole - part) for part in parts])
     g = len(parts)
-    method = resampled if dimension <= MAX_RESAMPLED else linearized
-    found = method(features, reference, weights or equal(len(features), len(reference))).at(value)
+    found = exactly(value, replicates=0)
+    if weights is not None:
+        found = (resampled if dimension <= MAX_RESAMPLED else linearized)(features, reference, weights).at(value)
     return FrechetScores(found, found.at(float(g * value - (g - 1) * left_out.mean())))
 
 
@@ -195,8 +196,10 @@ def resampled(features: NDArray[Any], reference: NDArray[Any], weights: Weights)
         means = gap * s + mean2[0] + (mean1[mine] - mean1[0]) @ move
         return np.asarray(frechet_to(mean2[its], cov2[its], roots[its], means, moved))
 
-    sides = ((every, every), (every, first), (first, every))
-    return Resampled(value, *(shrunk(lambda s, of=of: distances(s, *of), value, power=1) for of in sides))
+    def replicates(mine: slice, its: slice) -> NDArray[np.float64]:
+        return shrunk(lambda s: distances(s, mine, its), value, power=1)
+
+    return Resampled(value, replicates(every, every), replicates(every, first), replicates(first, every))
 
 
 def linearized(features: NDArray[Any], reference: NDArray[Any], weights: Weights) -> Resampled:

@@ -61,24 +61,26 @@ def mean_area(samples: NDArray[Any], reference: NDArray[Any], weights: Weights |
 def curves(samples: NDArray[Any], reference: NDArray[Any], weights: Weights | None) -> list[tuple[Curves, Curves]]:
     """Return the curves of samples `[N, D]` and of a reference `[M, D]` for every dimension."""
     weights = weights or equal(len(samples), len(reference))
+    # One row per point lies together in memory, as the products of `curve` read them.
+    turned = [np.ascontiguousarray(side.T) for side in weights]
     most = max(MIN_KNOTS, KNOTS // samples.shape[1])
     found = []
     for ours, theirs in zip(samples.T, reference.T, strict=True):
         places = np.unique(np.concatenate([ours, theirs]).astype(np.float64))
         knots = places[np.linspace(0, len(places) - 1, min(most, len(places))).astype(np.int64)]
-        found.append((curve(ours, knots, weights.samples), curve(theirs, knots, weights.reference)))
+        found.append((curve(ours, knots, turned[0]), curve(theirs, knots, turned[1])))
     return found
 
 
 def curve(values: NDArray[Any], knots: Floats, weights: NDArray[Any]) -> Curves:
-    """Return the curves of values `[N]` under weights `[1 + B, N]` at knots `[K]`, of which the first is the lowest."""
+    """Return the curves of values `[N]` under weights `[N, 1 + B]` at knots `[K]`, of which the first is the lowest."""
+    count, pieces = len(values), len(knots)
     piece = np.searchsorted(knots, values, side="right") - 1
     ends = np.append(knots[1:], knots[-1])
-    rows = (piece, np.arange(len(values)))
-    shape = (len(knots), len(values))
-    turned = weights.T
-    total = weights.sum(axis=1, dtype=np.float64)[:, None]
-    counts = (csr_array((np.ones(len(values), dtype=weights.dtype), rows), shape=shape) @ turned).T.astype(np.float64)
-    inside = (csr_array(((ends[piece] - values).astype(np.float64), rows), shape=shape) @ turned).T
+    # One product sums the weights of each piece, and the distances from its points to its end.
+    factors = np.concatenate([np.ones(count), ends[piece] - values]).astype(np.float32)
+    places = np.concatenate([piece, pieces + piece]), np.tile(np.arange(count), 2)
+    sums = (csr_array((factors, places), shape=(2 * pieces, count)) @ weights).T.astype(np.float64)
+    counts, inside = sums[:, :pieces], sums[:, pieces:]
     below = np.cumsum(counts, axis=1)
-    return Curves(below / total, ((below - counts) * (ends - knots) + inside) / total)
+    return Curves(below / below[:, -1:], ((below - counts) * (ends - knots) + inside) / below[:, -1:])

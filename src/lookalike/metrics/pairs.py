@@ -8,6 +8,7 @@ p-value at no cost. (Domingo-Enrich, Dwivedi & Mackey, Cheap permutation testing
 pairs are also multiplied by the weights of resamples.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -49,7 +50,7 @@ def mean_discrepancy(
         )
     size = min(max(1, few // BINS, min(many // (2 * MAX_RATIO), few // 2)), TILE)
     ours, theirs = deal(len(samples), size), deal(len(reference), size)
-    forms = Forms.of(weights or equal(len(samples), len(reference)))
+    forms = Forms.of(weights or equal(len(samples), len(reference)), ours, theirs)
     sums = bin_sums(samples, ours, reference, theirs, kernel, forms)
     sizes = np.array([len(part) for part in ours + theirs], dtype=np.float64)
     is_sample = np.arange(len(sizes)) < len(ours)
@@ -96,16 +97,19 @@ class Forms:
         self.trace = np.zeros(2)
 
     @classmethod
-    def of(cls, weights: Weights) -> "Forms":
-        """Return empty sums for weights `[1 + B, N]` and `[1 + B, M]`."""
-        ours, theirs = ((side[1:] - side[:1]) / side.shape[1] for side in weights)
+    def of(cls, weights: Weights, *bins: list[NDArray[np.int64]]) -> "Forms":
+        """Return empty sums for weights `[1 + B, N]` and `[1 + B, M]`, with the points of both sets in bins."""
+        ours, theirs = (
+            (side[1:] - side[:1])[:, np.concatenate(parts)] / side.shape[1]
+            for side, parts in zip(weights, bins, strict=True)
+        )
         return cls(np.hstack([ours, -theirs]).astype(np.float32), samples=weights.samples.shape[1])
 
-    def add(self, values: Floats, rows: NDArray[np.int64], columns: NDArray[np.int64], *, is_diagonal: bool) -> None:
-        """Add a tile of kernel values `[n, m]` between points, which are counted over both sets."""
+    def add(self, values: Floats, rows: slice, columns: slice, *, is_diagonal: bool) -> None:
+        """Add a tile of kernel values `[n, m]` between points, counted over both sets in the order of their bins."""
         if not len(self.moves):
             return
-        row_set, column_set = (int(points[0] >= self.samples) for points in (rows, columns))
+        row_set, column_set = (int(points.start >= self.samples) for points in (rows, columns))
         left, right = self.moves[:, rows], self.moves[:, columns]
         twice = 1 if is_diagonal else 2
         inner = np.einsum("bm,bm->b", left @ values.astype(np.float32), right, dtype=np.float64)
@@ -128,7 +132,8 @@ class Forms:
             squared = max(value + FARTHER * error, 0.0) / (max(value, 0.0) + noise) if noise > 0 else 1.0
             moved = 2 * np.sqrt(squared) * linear + square
             found.append(value + moved - moved.mean() if len(moved) else moved)
-        return Resampled(value, *found)
+        joint, of_samples, of_reference = found
+        return Resampled(value, joint, of_samples, of_reference)
 
 
 def deal(rows: int, size: int) -> list[NDArray[np.int64]]:
@@ -163,14 +168,16 @@ def bin_sums(
     Pairs of a point with itself are left out.
     """
     sums = np.zeros((len(a_bins) + len(b_bins),) * 2)
-    runs = [(a, 0, *run) for run in runs_of(a_bins, 0)] + [(b, len(a), *run) for run in runs_of(b_bins, len(a_bins))]
-    for i, (points, first, rows, starts, where) in enumerate(runs):
-        for j, (other_points, other_first, other_rows, other_starts, other_where) in enumerate(runs[i:]):
+    runs = [(a, *run) for run in runs_of(a_bins, 0)] + [(b, *run) for run in runs_of(b_bins, len(a_bins))]
+    ends = np.cumsum([0, *(len(rows) for _, rows, _, _ in runs)])
+    places = [slice(*both) for both in itertools.pairwise(ends)]
+    for i, (points, rows, starts, where) in enumerate(runs):
+        for j, (other_points, other_rows, other_starts, other_where) in enumerate(runs[i:]):
             values = kernel(points[rows], other_points[other_rows])
             if j == 0:
-                forms.trace[int(first > 0)] += np.trace(values)
+                forms.trace[int(places[i].start >= len(a))] += np.trace(values)
                 np.fill_diagonal(values, 0)
-            forms.add(values, first + rows, other_first + other_rows, is_diagonal=j == 0)
+            forms.add(values, places[i], places[i + j], is_diagonal=j == 0)
             tile = np.add.reduceat(np.add.reduceat(values, other_starts, axis=1), starts, axis=0)
             sums[where, other_where], sums[other_where, where] = tile, tile.T
     return sums

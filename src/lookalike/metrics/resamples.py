@@ -106,6 +106,8 @@ def weighted_mean(values: NDArray[Any], weights: NDArray[Any]) -> Floats:
     """Return the means `[1 + B]` of values `[N]` under weights `[1 + B, N]`."""
     # Differences to the first value: equal values have an error of exactly 0.
     first = float(values[0])
+    if not np.isfinite(first):
+        return np.full(len(weights), first)
     means: Floats = first + weights @ (values - first) / weights.sum(axis=1, dtype=np.float64)
     return means
 
@@ -124,12 +126,13 @@ def of_difference(norm: Callable[[Floats], Floats], ours: Floats, theirs: Floats
     observed = ours[:1] - theirs[:1]
     moved, met = ours[1:] - ours[:1], theirs[1:] - theirs[:1]
     value = float(norm(observed)[0])
-    found = []
-    for change in (moved - met, moved, -met):
-        replicates = shrunk(lambda s, change=change: norm(s * observed + change), value, power=2)
-        widening = 1 + WIDENING * (deviation(replicates) / value) ** 2 if value > 0 else 1.0
-        found.append(value + widening * (replicates - value))
-    return Resampled(value, *found)
+
+    def replicates(change: Floats) -> Floats:
+        found = shrunk(lambda s: norm(s * observed + change), value, power=2)
+        widening = 1 + WIDENING * (deviation(found) / value) ** 2 if value > 0 else 1.0
+        return np.asarray(value + widening * (found - value))
+
+    return Resampled(value, replicates(moved - met), replicates(moved), replicates(-met))
 
 
 def shrunk(distances: Callable[[float], Floats], value: float, *, power: int) -> Floats:
@@ -150,4 +153,4 @@ def shrunk(distances: Callable[[float], Floats], value: float, *, power: int) ->
     wanted = (value + FARTHER * deviation(apart)) ** power
     squared = (wanted - low) / (high - low) if high > low else 1.0
     found = together if squared <= 0 else distances(float(np.sqrt(squared)))
-    return found + (value - found.mean())
+    return np.asarray(found + (value - found.mean()))

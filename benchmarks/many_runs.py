@@ -66,7 +66,7 @@ def asked(address: str, path: str, body: dict[str, Any]) -> Any:
 
 
 def timed(what: str, action: Any, server: psutil.Process) -> None:
-    """Print the shortest of three times of an action, and the server's share of it: another machine may be less busy."""
+    """Print the shortest of three times of an action, and the processor time of the server in it."""
     seconds, used = [], []
     for _ in range(3):
         start, before = time.monotonic(), sum(server.cpu_times()[:2])

@@ -132,12 +132,9 @@ def main() -> None:
                     if process.poll() is not None:
                         sys.exit(log.read_text(encoding="utf-8"))
                     time.sleep(0.2)
-                measure(
-                    address,
-                    MlflowRuns(uri=uri, experiment="lookalike").experiments[template.data.tags["data"]],
-                    runs,
-                    order,
-                )
+                pages = MlflowRuns(uri=uri, experiment="lookalike")
+                data = pages.experiment_of(template.data.tags["data"])
+                measure(address, data, runs, order, psutil.Process(process.pid))
             finally:
                 process.terminate()
 

@@ -5,9 +5,10 @@ this store as `make ui` does, and times what the pages ask for: the list, a char
 """
 
 import argparse
+import contextlib
 import json
 import os
-import random
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -16,27 +17,43 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from lookalike.tracking.mlflow_server import MlflowRuns
 
 LIMIT_SECONDS = 3.0
 
 
+TABLES = ("runs", "latest_metrics", "metrics", "params", "tags")
+"""MLflow's tables of runs."""
+
+
 def fill(uri: str, template: Any, count: int) -> list[str]:
-    """Create runs with the content of a real one in the experiment of its data set; return their ids."""
+    """Create one run with the content of a real one, and copies of it with other scores; return the ids."""
     from mlflow.entities import Metric, Param, RunTag
 
     server, data = MlflowRuns(uri=uri, experiment="lookalike"), template.data.tags["data"]
     params = [Param(key, value) for key, value in template.data.params.items()]
-    kept = {key: value for key, value in template.data.tags.items() if not key.startswith("mlflow.")}
-    ids = []
-    for number in range(count):
-        run = server.create(data, f"{template.data.tags['model']} {number}").info.run_id
-        metrics = [Metric(key, value * random.uniform(0.8, 1.2), 0, 0) for key, value in template.data.metrics.items()]
-        tags = [RunTag(key, value) for key, value in (kept | {"fingerprint": f"{number:016x}"}).items()]
-        server.client.log_batch(run, metrics=metrics, params=params, tags=tags)
-        server.client.set_terminated(run, "FINISHED")
-        ids.append(run)
-    return ids
+    tags = [RunTag(key, value) for key, value in template.data.tags.items() if not key.startswith("mlflow.")]
+    metrics = [Metric(key, value, 0, 0) for key, value in template.data.metrics.items()]
+    first = str(server.create(data, template.data.tags["model"]).info.run_id)
+    server.client.log_batch(first, metrics=metrics, params=params, tags=tags)
+    server.client.set_terminated(first, "FINISHED")
+    copies = [f"{number:032x}" for number in range(1, count)]
+    # One by one, through the client, it would take many minutes.
+    with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database, database:
+        database.execute("create temp table copies (id text)")
+        database.executemany("insert into copies values (?)", [(copy,) for copy in copies])
+        values = {"run_uuid": "copies.id", "value": "value * (0.8 + abs(random() % 1000) / 2500.0)"}
+        for table in TABLES:
+            columns = [row[1] for row in database.execute(f"pragma table_info({table})")]
+            changed = values if "metrics" in table else {"run_uuid": values["run_uuid"]}
+            chosen = ", ".join(changed.get(column, f"{table}.{column}") for column in columns)
+            database.execute(
+                f"insert into {table} ({', '.join(columns)}) select {chosen} from {table}, copies where run_uuid = ?",
+                (first,),
+            )
+    return [first, *copies]
 
 
 def asked(address: str, path: str, body: dict[str, Any]) -> Any:
@@ -48,15 +65,16 @@ def asked(address: str, path: str, body: dict[str, Any]) -> Any:
         return json.load(answer)
 
 
-def timed(what: str, action: Any) -> None:
-    """Print the shortest of three times of an action."""
-    seconds = []
+def timed(what: str, action: Any, server: psutil.Process) -> None:
+    """Print the shortest of three times of an action, and the processor time of the server in it."""
+    seconds, used = [], []
     for _ in range(3):
-        start = time.monotonic()
+        start, before = time.monotonic(), sum(server.cpu_times()[:2])
         action()
         seconds.append(time.monotonic() - start)
-    best = min(seconds)
-    print(f"{what:<50} {best:6.2f} s   {'holds' if best <= LIMIT_SECONDS else 'MISSED'}", flush=True)
+        used.append(sum(server.cpu_times()[:2]) - before)
+    best, verdict = min(seconds), "holds" if min(seconds) <= LIMIT_SECONDS else "MISSED"
+    print(f"{what:<45} {best:6.2f} s, processor {min(used):5.2f} s   {verdict}", flush=True)
 
 
 def compare(address: str, runs: list[str]) -> None:
@@ -66,11 +84,10 @@ def compare(address: str, runs: list[str]) -> None:
             answer.read()
 
 
-def measure(address: str, experiment: str, runs: list[str], order: str) -> None:
+def measure(address: str, experiment: str, runs: list[str], order: str, server: psutil.Process) -> None:
     """Time what the pages ask for."""
     listed = {"experiment_ids": [experiment], "order_by": [f"metrics.`{order}` ASC"], "max_results": 100}
-    timed("list of runs, sorted by a score, first 100", lambda: asked(address, "runs/search", listed))
-    timed("list of runs, all pages", lambda: asked(address, "runs/search", listed | {"max_results": len(runs)}))
+    timed("list of runs, sorted by a score, first 100", lambda: asked(address, "runs/search", listed), server)
     one = "metrics/get-history-bulk-interval?metric_key=train%2Floss&max_results=320"
     shown = "".join(f"&run_ids={run}" for run in runs[:20])
 
@@ -78,8 +95,8 @@ def measure(address: str, experiment: str, runs: list[str], order: str) -> None:
         with urllib.request.urlopen(f"{address}/ajax-api/2.0/mlflow/{one}{shown}", timeout=120) as answer:
             answer.read()
 
-    timed("one loss chart of 20 runs", chart)
-    timed("comparison of six runs", lambda: compare(address, runs[:6]))
+    timed("one loss chart of 20 runs", chart, server)
+    timed("comparison of six runs", lambda: compare(address, runs[:6]), server)
 
 
 def main() -> None:
@@ -115,12 +132,9 @@ def main() -> None:
                     if process.poll() is not None:
                         sys.exit(log.read_text(encoding="utf-8"))
                     time.sleep(0.2)
-                measure(
-                    address,
-                    MlflowRuns(uri=uri, experiment="lookalike").experiments[template.data.tags["data"]],
-                    runs,
-                    order,
-                )
+                pages = MlflowRuns(uri=uri, experiment="lookalike")
+                data = pages.experiment_of(template.data.tags["data"])
+                measure(address, data, runs, order, psutil.Process(process.pid))
             finally:
                 process.terminate()
 

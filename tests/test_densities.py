@@ -565,7 +565,7 @@ def test_probabilities_of_a_grid_average_a_noisy_bound_over_more_draws(
         return exact(x) + torch.randn(len(x), generator=generator) * (2 / levels) ** 0.5
 
     def total(flops: float) -> float:
-        points = dataclasses.replace(POINTS, flops=flops)
+        points = POINTS.model_copy(update={"flops": flops})
         nats = over_grid(model, prepared, settings={"levels": 2}, points=points, batch_size=10_000)
         assert nats is not None
         return float(np.exp(nats).sum())

@@ -24,7 +24,10 @@ FARTHER = 0.5
 """Errors by which the distance of the population exceeds the value."""
 
 WIDENING = 1.25
-"""Factor of (error / value)² by which replicates of norms are widened; both are checked by benchmarks/coverage.py."""
+"""Factor of (error / value)² by which replicates of norms are widened: benchmarks/coverage.py checks it."""
+
+MAX_WIDENING = 0.1
+"""Largest part by which they are widened; sets of nearly one distribution have errors that are wide enough."""
 
 
 class Weights(NamedTuple):
@@ -129,7 +132,7 @@ def of_difference(norm: Callable[[Floats], Floats], ours: Floats, theirs: Floats
 
     def replicates(change: Floats) -> Floats:
         found = shrunk(lambda s: norm(s * observed + change), value, power=2)
-        widening = 1 + WIDENING * (deviation(found) / value) ** 2 if value > 0 else 1.0
+        widening = 1 + min(MAX_WIDENING, WIDENING * (deviation(found) / value) ** 2) if value > 0 else 1.0
         return np.asarray(value + widening * (found - value))
 
     return Resampled(value, replicates(moved - met), replicates(moved), replicates(-met))

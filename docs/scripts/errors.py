@@ -27,7 +27,7 @@ def interval(board: dict[str, Any], axes: Any) -> None:
         axes.errorbar([entry["value"] for _, entry in rows], y, xerr=bars, fmt="o", ms=3, color=colour, label=words)
     axes.set_yticks(range(len(rows)), ["real data" if model == "real" else model for model, _ in rows])
     axes.set_xlabel("Wasserstein-1 on heights, inches  (← better)")
-    axes.legend(title="two standard errors", loc="lower right")
+    axes.legend(title="two standard errors", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     axes.grid(axis="y", visible=False)
 
 

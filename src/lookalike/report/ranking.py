@@ -45,10 +45,14 @@ class Line:
     numbers: list[Number | None]
 
     @property
+    def kind_in_words(self) -> str:
+        """The kind of the likelihood in words; real data are no model and have none to state."""
+        return "" if self.model == REAL else self.kind or "none"
+
+    @property
     def likelihood(self) -> str:
-        """The kind of the likelihood and its points in words; real data are no model and have none to state."""
-        points = f", n = {self.points:,}" if self.points else ""
-        return "" if self.model == REAL else f"{self.kind or 'none'}{points}"
+        """The kind of the likelihood and the number of its points."""
+        return self.kind_in_words + (f", n = {self.points:,}" if self.points else "")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

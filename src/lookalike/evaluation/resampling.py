@@ -19,7 +19,7 @@ REPLICATES = 400
 """Number of resamples."""
 
 POINTS_PER_FEATURE = 15
-"""Smallest number of points per feature at which the intervals of a Fréchet distance hold: docs/notes/coverage.md."""
+"""Smallest number of points per feature at which a Fréchet distance gets a rank: docs/notes/coverage.md."""
 
 SAMPLES, REFERENCE = 1, 2
 """Seeds of the two generators of resamples."""
@@ -35,7 +35,7 @@ def few_points(samples: NDArray[Any], reference: NDArray[Any]) -> str:
     needed = POINTS_PER_FEATURE * samples.shape[1]
     if (fewest := min(len(samples), len(reference))) >= needed:
         return ""
-    return f"{fewest} points in {samples.shape[1]} features: intervals of a Fréchet distance hold from {needed} of each"
+    return f"{fewest} points in {samples.shape[1]} features: a Fréchet distance gets a rank from {needed} of each"
 
 
 @functools.lru_cache(maxsize=4)

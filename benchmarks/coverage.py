@@ -91,7 +91,7 @@ def once(seed: int, *, size: int, replicates: int, pairs: bool, equal: bool) -> 
     """Return value and error of every metric in one repeat; metrics over pairs of points only if asked for."""
     generator, weights = np.random.default_rng(seed), resamples(size, size, replicates=replicates)
     shift, scale = (0.0, 1.0) if equal else (SHIFT, SCALE)
-    found = {}
+    found: dict[str, Resampled] = {}
     groups: list[tuple[Scores, int]] = [(LINE, 1), (POINTS, FEATURES), *([(PAIRS, FEATURES)] if pairs else [])]
     for scores, features in groups:
         x, y = shift + scale * generator.normal(size=(size, features)), generator.normal(size=(size, features))
@@ -109,11 +109,12 @@ def coverage(size: int, *, repeats: int, replicates: int, equal: bool, pool: Any
     jobs = functools.partial(once, size=size, replicates=replicates, equal=equal)
     every = pool.map(functools.partial(jobs, pairs=True), range(few), chunksize=1)
     every += pool.map(functools.partial(jobs, pairs=False), range(few, repeats), chunksize=1)
-    found = {}
+    found: dict[str, tuple[float, ...]] = {}
     for name in every[0]:
         values, errors = np.array([repeat[name] for repeat in every if name in repeat]).T
         held = np.abs(values - values.mean()) < 1.96 * errors
-        found[name] = (values.mean(), values.std(ddof=1), errors.mean(), held.mean(), len(values))
+        deviation, share = float(values.std(ddof=1)), float(held.mean())
+        found[name] = (float(values.mean()), deviation, float(errors.mean()), share, len(values))
     return found
 
 

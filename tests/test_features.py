@@ -293,6 +293,7 @@ def test_the_copying_test_has_one_cell_where_a_cell_has_no_test_point() -> None:
     training[:30] += 50
     score, cells = copying_test(training[:30] + 0.001, test, training)
     assert cells == 1
+    assert score.p_value is not None
     assert score.p_value < 0.01
     assert copying_test(test[:300], test, training)[1] == 10
 

@@ -9,12 +9,13 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from lookalike.evaluation.resampling import resamples
+from lookalike.metrics import ScoredTest
 from lookalike.metrics.authenticity import authenticity
 from lookalike.metrics.confidence import classifier_confidence
 from lookalike.metrics.copying import data_copying, ranked
 from lookalike.metrics.duplicates import copies, duplicates
 from lookalike.metrics.neighbours import apart
-from lookalike.metrics.resamples import equal
+from lookalike.metrics.resamples import Resampled, equal
 from lookalike.workspace.errors import UserError
 
 
@@ -84,10 +85,16 @@ def test_one_cell_is_the_global_test() -> None:
     assert score.p_value == pytest.approx(u.pvalue, rel=0.01)
 
 
+def whole(score: Resampled) -> ScoredTest:
+    """Return a score that has a p-value."""
+    assert score.p_value is not None
+    return ScoredTest(score.value, score.error, score.p_value)
+
+
 def test_copies_score_far_below_zero_and_noise_above() -> None:
     test, training = draw(1, 1000), draw(2, 2000)
     near = training[:1000] + 0.01 * draw(3, 1000)
-    copied, noisy, fresh = (data_copying(x, test, training) for x in (near, draw(4, 1000) * 1.5, draw(5, 1000)))
+    copied, noisy, fresh = (whole(data_copying(x, test, training)) for x in (near, draw(4, 1000) * 1.5, draw(5, 1000)))
     assert copied.value < -10
     assert copied.p_value < 1e-10
     assert noisy.value > 3
@@ -97,7 +104,7 @@ def test_copies_score_far_below_zero_and_noise_above() -> None:
 
 def test_p_values_of_fresh_data_are_uniform() -> None:
     training = draw(99, 500)
-    found = [data_copying(draw(2 * i, 300), draw(2 * i + 1, 300), training, cells=4).p_value for i in range(60)]
+    found = [whole(data_copying(draw(2 * i, 300), draw(2 * i + 1, 300), training, cells=4)).p_value for i in range(60)]
     assert stats.kstest(found, "uniform").pvalue > 0.003
 
 

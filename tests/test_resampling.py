@@ -72,7 +72,7 @@ def test_fewer_knots_change_areas_only_where_distribution_functions_cross() -> N
 
 
 def test_weighted_ranks_are_those_of_repeated_points() -> None:
-    near, far = np.round(np.abs(X[:, 0]), 1), np.round(np.abs(Y[:, 0]), 1)
+    near, far = (np.round(np.abs(points[:, 0]), 1).astype(np.float64) for points in (X, Y))
     found = ranked(near, far, WEIGHTS)
     for i, (ours, theirs) in enumerate(zip(*WEIGHTS, strict=True)):
         a, b = np.repeat(near, ours.astype(int)), np.repeat(far, theirs.astype(int))

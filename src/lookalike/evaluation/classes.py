@@ -37,8 +37,8 @@ def compare_classes(
     lacking = (differences < -SHORT) & (differences < -2 * chance)
     furthest = int(abs(differences).argmax())
     protocol = {"unit": "share of the samples", **protocol}
-    both = {"counts": counts.tolist(), "reference_counts": expected.tolist()}
-    detail = {
+    both: Entry = {"counts": counts.tolist(), "reference_counts": expected.tolist()}
+    detail: Entry = {
         "class": labels[furthest],
         "chance": float(chance[furthest]),
         "short": [label for label, lack in zip(labels, lacking, strict=True) if lack],

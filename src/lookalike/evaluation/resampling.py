@@ -55,7 +55,8 @@ def parted(entries: dict[str, Entry]) -> tuple[dict[str, Entry], Arrays]:
     The arrays `<metric>/joint`, `<metric>/samples` and `<metric>/reference` `[B]` are the values of a metric in
     resamples of both sets, of the samples alone, and of the reference alone.
     """
-    arrays, plain = {}, {}
+    plain: dict[str, Entry] = {}
+    arrays: Arrays = {}
     for name, scored in entries.items():
         plain[name] = {key: value for key, value in scored.items() if key != "resampled"}
         found: Resampled | None = scored.get("resampled")

@@ -53,9 +53,9 @@ def data_copying(
         if min(mine.sum(), real.sum()) < MIN_POINTS:
             continue
         near = training[home == cell]
-        distances = (nearest(points, near)[0][:, 0] for points in (samples[mine], test[real]))
+        one, other = (nearest(points, near)[0][:, 0] for points in (samples[mine], test[real]))
         counts.append(weights.reference[:, real].sum(axis=1, dtype=np.float64))
-        scores.append(ranked(*distances, Weights(weights.samples[:, mine], weights.reference[:, real])))
+        scores.append(ranked(one, other, Weights(weights.samples[:, mine], weights.reference[:, real])))
     if not counts:
         raise UserError(
             f"{len(samples)} samples and {len(test)} test points in {cells} cells: none has {MIN_POINTS} of each. "

@@ -83,7 +83,8 @@ class Forms:
     distance to the biased estimate, which is that of a population of the observed points.
 
     Attributes:
-        moves: changes v of the weights `[B, N + M]`.
+        moves: changes of the counts of points `[B, N + M]`, whole numbers, so that a constant kernel has no error.
+        scale: factors that make them v, for samples and for the reference.
         linear: parts of uᵀKv `[B]` of samples and of reference.
         square: vᵀKv `[B]` of samples, of both sets, and of the reference.
         trace: sums of the kernel of points with themselves, of samples and of the reference.
@@ -92,6 +93,7 @@ class Forms:
     def __init__(self, moves: NDArray[np.float32], *, samples: int) -> None:
         self.moves, self.samples = moves, samples
         self.size = np.array([samples, moves.shape[1] - samples], dtype=np.float64)
+        self.scale = np.array([1.0, -1.0]) / self.size
         self.linear = np.zeros((2, len(moves)))
         self.square = np.zeros((3, len(moves)))
         self.trace = np.zeros(2)
@@ -100,10 +102,9 @@ class Forms:
     def of(cls, weights: Weights, *bins: list[NDArray[np.int64]]) -> "Forms":
         """Return empty sums for weights `[1 + B, N]` and `[1 + B, M]`, with the points of both sets in bins."""
         ours, theirs = (
-            (side[1:] - side[:1])[:, np.concatenate(parts)] / side.shape[1]
-            for side, parts in zip(weights, bins, strict=True)
+            (side[1:] - side[:1])[:, np.concatenate(parts)] for side, parts in zip(weights, bins, strict=True)
         )
-        return cls(np.hstack([ours, -theirs]).astype(np.float32), samples=weights.samples.shape[1])
+        return cls(np.hstack([ours, theirs]).astype(np.float32), samples=weights.samples.shape[1])
 
     def add(self, values: Floats, rows: slice, columns: slice, *, is_diagonal: bool) -> None:
         """Add a tile of kernel values `[n, m]` between points, counted over both sets in the order of their bins."""
@@ -113,12 +114,12 @@ class Forms:
         left, right = self.moves[:, rows], self.moves[:, columns]
         twice = 1 if is_diagonal else 2
         inner = np.einsum("bm,bm->b", left @ values.astype(np.float32), right, dtype=np.float64)
-        self.square[row_set + column_set] += twice * inner
+        self.square[row_set + column_set] += twice * self.scale[row_set] * self.scale[column_set] * inner
         # Unbiased means within a set leave out the point itself.
         for side, other, of, sums in ((left, column_set, row_set, values.sum(axis=1)),
                                       (right, row_set, column_set, values.sum(axis=0))):  # fmt: skip
             each = (self.size[other] - (of == other)) * (1 if other == 0 else -1)
-            self.linear[of] += side @ (sums / each)
+            self.linear[of] += self.scale[of] * (side @ (sums / each))
             if is_diagonal:
                 break
 

@@ -125,20 +125,24 @@ def server(request: pytest.FixtureRequest) -> Server:
     return found
 
 
+SWEEPS = "heights/sweeps"
+"""The end of the name of the experiment of sweeps."""
+
+
 def client(uri: str) -> Any:
     from mlflow import MlflowClient
 
     return MlflowClient(uri)
 
 
-def all_runs(uri: str, experiment: str) -> list[Any]:
-    found = client(uri).get_experiment_by_name(f"{experiment}/heights")
+def all_runs(uri: str, experiment: str, *, of: str = "heights") -> list[Any]:
+    found = client(uri).get_experiment_by_name(f"{experiment}/{of}")
     return list(client(uri).search_runs([found.experiment_id], max_results=1000)) if found else []
 
 
 def tree(uri: str, experiment: str) -> tuple[Any, list[Any]]:
     """Return the parent run and its children, each of a different trial; there are no other runs."""
-    runs = all_runs(uri, experiment)
+    runs = all_runs(uri, experiment, of=SWEEPS)
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     children = [run for run in runs if run is not parent]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} <= {parent.info.run_id}
@@ -193,8 +197,8 @@ def test_a_sweep_is_a_tree_of_runs_on_a_server(server: Server, home: Path, sweep
         env=at(server, home),
     )  # fmt: skip
     assert "tracking:" not in done.stderr
-    check_whole(server.uri, "tree/heights/sweeps", home / "multirun" / f"on_{name}", count=4)
-    parent, _ = tree(server.uri, "tree/heights/sweeps")
+    check_whole(server.uri, "tree", home / "multirun" / f"on_{name}", count=4)
+    parent, _ = tree(server.uri, "tree")
     assert {"figures", "images", "samples.png", "summary.csv", "summary.json", "sweep.json"} == set(
         content(server.uri, parent)["files"]
     )
@@ -337,14 +341,15 @@ def test_a_server_that_dies_during_a_sweep_gets_the_rest_later(
                 (tmp_path / folder.name).rename(folder)
         assert [done.returncode for done in held] == [0, 0], held
         assert f"sweep dies: no trials that were not recorded in {server.uri}" in held[1].stdout
-        check_whole(server.uri, "lookalike/heights/sweeps", home / "multirun" / "dies", count=len(seeds))
+        check_whole(server.uri, "lookalike", home / "multirun" / "dies", count=len(seeds))
     finally:
         server.stop()
 
 
 def finished(uri: str) -> bool:
     """Return whether a trial is recorded to its end."""
-    return any(run.data.tags.get("recorded", "").startswith("finished") for run in all_runs(uri, "lookalike"))
+    runs = all_runs(uri, "lookalike", of=SWEEPS)
+    return any(run.data.tags.get("recorded", "").startswith("finished") for run in runs)
 
 
 class Dying:

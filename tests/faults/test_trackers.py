@@ -72,6 +72,15 @@ def record(
     return start
 
 
+def whole_pictures(files: list[Any]) -> list[tuple[str, str]]:
+    """Return key and step of the pictures that have both files, the picture and the small copy that pages show."""
+    kinds: dict[tuple[str, str], set[str]] = {}
+    for file in files:
+        key, _, step, *_, last = Path(file.path).name.split("+")
+        kinds.setdefault((key, step), set()).add(last.rpartition(".")[2])
+    return sorted(picture for picture, found in kinds.items() if found == {"png", "webp"})
+
+
 def held(server: Server, experiment: str) -> list[dict[str, Any]]:
     """Return what the runs of an experiment hold, without what differs from run to run."""
     from mlflow import MlflowClient
@@ -89,7 +98,7 @@ def held(server: Server, experiment: str) -> list[dict[str, Any]]:
                 if not key.startswith(("system/", "cost/")) and "second" not in key and "memory" not in key
             },
             "files": sorted(file.path for file in client.list_artifacts(run.info.run_id)),
-            "pictures": len(client.list_artifacts(run.info.run_id, "images")),
+            "pictures": whole_pictures(client.list_artifacts(run.info.run_id, "images")),
             "data": [entry.dataset.digest for entry in run.inputs.dataset_inputs],
         }
         for run in client.search_runs([found.experiment_id])

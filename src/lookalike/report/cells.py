@@ -37,6 +37,9 @@ REAL = "real"
 VERSIONS = "versions"
 """The key of a `cost.json` that holds versions; in the `metrics.json` of earlier releases it is no metric."""
 
+NUMBERS = frozenset({"value", "standard_error", "p_value", "points", "of", "samples", "reference_count"})
+"""The parts of an entry that are numbers."""
+
 MISSING = "missing"
 """The key of a `metrics.json` that is no metric."""
 
@@ -295,6 +298,9 @@ def read_scores(path: Path) -> dict[str, Entry]:
     for metric, entry in content.items():
         if not isinstance(entry, dict) or "value" not in entry:
             raise damaged(path, f"no value of {metric}")
+        for key in NUMBERS & entry.keys():
+            if not isinstance(entry[key], int | float):
+                raise damaged(path, f"the {key} of {metric} is no number")
     names = {"standard_error": "error"}
     return {metric: {names.get(k, k): v for k, v in entry.items()} for metric, entry in content.items()}
 

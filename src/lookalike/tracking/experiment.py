@@ -3,7 +3,10 @@
 import os
 from pathlib import Path
 
-from lookalike.tracking.content import ROOT
+from lookalike.workspace.fingerprint import SOURCE
+
+ROOT = SOURCE.parent
+"""The checkout. `content` defines it too, but imports metrics, which stages that train do not use."""
 
 
 def workspace() -> Path:

@@ -19,6 +19,9 @@ from lookalike.workspace.files import save_arrays
 
 Lines = dict[str, str]
 
+SMALL_COPY = r"samples\+step\+(\d+)\+.*compressed\.webp"
+"""Names of the small copies of pictures of samples during training."""
+
 PICTURE = "samples.png"
 """The picture of a cell's samples."""
 
@@ -118,12 +121,12 @@ class MlflowRun:
                     self.client.log_image(self.id, stacked(image) if key == FINAL else image, key=key, step=step)
 
     def previewed(self) -> set[int]:
-        """Return the steps whose samples the run holds."""
+        """Return the steps whose samples the run holds, with the small copy that MLflow sends after each picture."""
         if self.shown is None:
             self.shown = set()
             with self.keeping():
                 names = [Path(file.path).name for file in self.client.list_artifacts(self.id, "images")]
-                self.shown = {int(match[1]) for name in names if (match := re.match(r"samples\+step\+(\d+)\+", name))}
+                self.shown = {int(match[1]) for name in names if (match := re.match(SMALL_COPY, name))}
         return self.shown
 
     @contextlib.contextmanager

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+BOARD = r"(?:[^#|\n].*\n\n)?(?:\|.*\n)+"
+"""The sentence that says what ranks are of, if there is one, and a table."""
+
 COSTS = "| family | numbers learned | steps | seconds of training | samples per second | seconds of scoring |"
 COSTS_RULE = "| --- | ---: | ---: | ---: | ---: | ---: |"
 
 
 def leaderboards(page: str) -> dict[str, str]:
-    """Return the table of each data set in the Markdown of a leaderboard."""
-    return {data: table.strip() for data, table in re.findall(r"^## (\w+)\n\n((?:\|.*\n)+)", page, flags=re.MULTILINE)}
+    """Return what stands under each data set in the Markdown of a leaderboard: what ranks are of, and the table."""
+    found = re.findall(rf"^## (\w+)\n\n({BOARD})", page, flags=re.MULTILINE)
+    return {data: table.strip() for data, table in found}
 
 
 def with_leaderboards(readme: str, page: str) -> str:
@@ -23,7 +27,7 @@ def with_leaderboards(readme: str, page: str) -> str:
     tables = leaderboards(page)
     for data in tables:
         readme = re.sub(
-            rf"(^### {data}\n\n)(?:\|.*\n)+",
+            rf"(^### {data}\n\n){BOARD}",
             lambda found: f"{found[1]}{tables[found[1].split()[1]]}\n",
             readme,
             flags=re.MULTILINE,

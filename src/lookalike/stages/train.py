@@ -21,9 +21,9 @@ def train(config: Config) -> None:
     prepared = Prepared(Cell(config).prepared)
     prepared.check_drawn_from(config.data.reader)
     # A family without an optimizer is fitted, which takes one process.
+    spread(train_and_write, config, alone=config.optimizer is None, context=views.carried())
     if not views.INSTEAD:  # a sweep
         note_unknown_to_git(config)
-    spread(train_and_write, config, alone=config.optimizer is None, context=views.carried())
 
 
 def train_and_write(config: Config) -> None:

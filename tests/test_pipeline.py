@@ -415,7 +415,7 @@ def test_queued_experiments_run_the_code_of_their_own_copy_and_record_in_the_sto
         call("dvc", "exp", "run", "--run-all", "--jobs", "2")
         assert call("git", "status", "--porcelain") == before
     runs = recorded(again / "mlflow.db")
-    assert [found.info.run_name for found in runs] == ["heights-vae [with-5]", "heights-vae [with-6]"]
+    assert [found.info.run_name for found in runs] == ["vae [with-5]", "vae [with-6]"]
     refs = call("git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
     for found, count in zip(runs, (5, 6), strict=True):
         assert found.data.tags["dvc_experiment"] == f"with-{count}"

@@ -108,7 +108,7 @@ def test_no_command_writes_or_prints_a_secret(home: Path, call: Callable[..., No
     call("train", *COMMON, f"tracking.url={address}", env=env, code=1)
     assert (home / "multirun" / "secret" / "summary.json").is_file()
     assert list((server.folder / "artifacts").rglob("sweep.json"))
-    assert len(list((home / "wandb").glob("offline-run-*"))) == 2
+    assert len(list((home / "wandb").glob("offline-run-*"))) == 3  # the training, the sweep and its trial
     check_files(home, server.folder)
 
 

@@ -158,7 +158,7 @@ def test_offline_runs_are_uploaded_by_one_command_with_the_scores_of_all_stages(
     wandb.teardown()
     assert list(upload(project="lookalike")) == []
     artifacts = heights_cell / "artifacts"
-    assert list(show_cells(WandbRuns(project="lookalike"), artifacts, heights_cell / "results")) == [
+    assert list(show_cells(WandbRuns(project="lookalike"), artifacts, heights_cell / "no_report")) == [
         f"heights-vae {record['fingerprint']}: up to date"
     ]
 

@@ -481,14 +481,20 @@ def test_scores_over_seeds_are_mean_and_deviation_and_say_of_how_many(repeated: 
             assert entry["seeds"] == {"0": value, "1": value + 0.3, "2": value - 0.6}
             assert entry["mean"] == pytest.approx(value - 0.1)
             assert entry["deviation"] == pytest.approx(np.std([0, 0.3, -0.6], ddof=1))
+            of_points = cell[name].get(
+                "error_reference", cell[name].get("standard_error", 0.0) if BITS in name else 0.0
+            )
+            assert entry["error"] == pytest.approx(np.hypot(of_points, entry["deviation"] / np.sqrt(3)))
     for model in (REAL, *FLOORS):
         assert "seeds" not in board[model]["wasserstein_1"]
     text = describe(board["vae"][BITS])
     assert text.startswith("≤ ")
-    assert text.endswith("± 0.46, 3 seeds")
+    shown = re.fullmatch(r"≤ [0-9.]+ ± ([0-9.]+), 3 seeds", text)
+    assert shown is not None
+    assert float(shown[1]) == pytest.approx(board["vae"][BITS]["error"], rel=0.05)
     markdown = to_markdown(tables)
     assert text in markdown
-    assert "Value ± standard error, or mean ± standard deviation over training seeds." in markdown
+    assert "Value ± standard error, of several training seeds that of their mean" in markdown
     assert f"## heights\n\n{OF_SEEDS}\n" in markdown
     assert more_seeds(tables[0]) == ""
     (line,) = [

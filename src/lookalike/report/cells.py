@@ -267,14 +267,21 @@ def measured_by(entry: Entry) -> Entry:
 
 
 def over_seeds(scores: dict[str, Entry], others: dict[int, dict[str, Entry]], *, own: int) -> dict[str, Entry]:
-    """Return the scores of a cell, with mean and deviation for every metric that the other seeds have as well."""
+    """Return the scores of a cell, with mean and deviation for every metric that the other seeds have as well.
+
+    The error becomes that of the mean. It consists of the error of the test points, which all seeds share, and of the
+    deviation over seeds, which holds what other samples would change.
+    """
     merged = dict(scores)
     for metric, entry in scores.items():
         if others and all(metric in found for found in others.values()):
             values = {own: entry["value"]} | {seed: found[metric]["value"] for seed, found in others.items()}
+            deviation = float(np.std(list(values.values()), ddof=1))
+            shared = entry.get("error_reference", entry.get("error") if metric.startswith(LIKELIHOOD) else None) or 0.0
             merged[metric] = entry | {
+                "error": float(np.hypot(shared, deviation / np.sqrt(len(values)))),
                 "mean": float(np.mean(list(values.values()))),
-                "deviation": float(np.std(list(values.values()), ddof=1)),
+                "deviation": deviation,
                 "seeds": {str(seed): values[seed] for seed in sorted(values)},
             }
     return merged

@@ -206,7 +206,8 @@ def of_scores(rows: list[Row], metric: str) -> Variation:
     for i, (row, values, count) in enumerate(zip(rows, found, counts, strict=True)):
         entry = row.metrics[metric]
         if values is None:
-            deviations[:, i] = rng.normal(size=draws) * (entry.get("error") or 0.0)
+            shared = entry.get("error") if count == 1 else entry.get("error_reference")
+            deviations[:, i] = rng.normal(size=draws) * (shared or 0.0)
         else:
             own = values[:, :draws].mean(axis=0)
             deviations[:, i] = own - own.mean()

@@ -14,7 +14,7 @@ from lookalike.report.columns import Place
 from lookalike.report.ranking import missing, rank, scope, standings
 from lookalike.report.rendering import render
 
-SEEDS = ", or mean ± standard deviation over training seeds"
+SEEDS = ", of several training seeds that of their mean, which counts training again as well"
 
 
 def leaderboard(tables: list[Table]) -> dict[str, dict[str, dict[str, Entry]]]:

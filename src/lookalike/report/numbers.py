@@ -25,7 +25,7 @@ def central(entry: dict[str, Any]) -> float:
 
 def describe(entry: dict[str, Any]) -> str:
     """Return `≤ 1.234 ± 0.012`, whose sign shows the kind of a likelihood; of several seeds `1.23 ± 0.01, 3 seeds`."""
-    value, error = rounded(central(entry), entry["deviation"] if "seeds" in entry else entry.get("error"))
+    value, error = rounded(central(entry), entry.get("error"))
     seeds = f", {len(entry['seeds'])} seeds" if "seeds" in entry else ""
     return SIGNS.get(entry.get("kind", "exact"), "") + (f"{value} ± {error}" if error else value) + seeds
 

@@ -18,7 +18,7 @@ class Number:
     """A number for reading.
 
     Attributes:
-        text: value and error; of several training seeds mean, standard deviation and number of seeds.
+        text: value and error; of several training seeds their mean, its error and the number of seeds.
         best: whether no number is certainly better.
         place: its rank, or why it has none.
         test: the p-value in words, where the metric is a test.

@@ -481,10 +481,9 @@ def test_scores_over_seeds_are_mean_and_deviation_and_say_of_how_many(repeated: 
             assert entry["seeds"] == {"0": value, "1": value + 0.3, "2": value - 0.6}
             assert entry["mean"] == pytest.approx(value - 0.1)
             assert entry["deviation"] == pytest.approx(np.std([0, 0.3, -0.6], ddof=1))
-            of_points = cell[name].get(
-                "error_reference", cell[name].get("standard_error", 0.0) if BITS in name else 0.0
-            )
-            assert entry["error"] == pytest.approx(np.hypot(of_points, entry["deviation"] / np.sqrt(3)))
+            own = cell[name].get("error", 0.0) if name.startswith(BITS) else 0.0
+            of_points = cell[name].get("error_reference", own)
+            assert entry["error"] == pytest.approx(np.hypot(of_points, entry["deviation"] / np.sqrt(3))), name
     for model in (REAL, *FLOORS):
         assert "seeds" not in board[model]["wasserstein_1"]
     text = describe(board["vae"][BITS])

@@ -1,6 +1,7 @@
 """The likelihoods of a table: bits of every scored point, and their means on common test points."""
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 from lookalike.metrics.catalogue import LIKELIHOOD
@@ -44,6 +45,7 @@ def on_common_points(rows: list["Row"]) -> list["Row"]:
         if "seeds" in entry:
             moved["seeds"] = {seed: value + mean.shift for seed, value in entry["seeds"].items()}
         scored = {key: entry[key] for key in ("value", "error", "mean", "seeds") if key in entry}
-        changed = entry | moved | {"error": mean.error, "anchor": mean.anchor, "scored": scored}
+        of_seeds = entry["deviation"] / math.sqrt(len(entry["seeds"])) if "seeds" in entry else 0.0
+        changed = entry | moved | {"error": math.hypot(mean.error, of_seeds), "anchor": mean.anchor, "scored": scored}
         found.append(dataclasses.replace(row, metrics=row.metrics | {LIKELIHOOD: changed}))
     return found

@@ -37,7 +37,7 @@ def ranges(lines: list[dict[str, str]], axes: Any, *, data: str, metric: str) ->
     rows = [(line["model"], list(map(int, line["rank_as_stated"].split("–"))), float(line["value"])) for line in own]
     rows.sort(key=lambda row: -row[2])
     for y, (_, ends, _) in enumerate(rows):
-        axes.plot([ends[0], ends[-1]], [y, y], color=style.MODEL, lw=6, solid_capstyle="round")
+        axes.plot([ends[0], ends[-1]], [y, y], color=style.MODEL, lw=6, marker="o", solid_capstyle="round")
     axes.set_yticks(range(len(rows)), [model for model, _, _ in rows])
     axes.set_xticks(range(1, len(rows) + 1))
     axes.set_xlim(0.5, len(rows) + 0.5)

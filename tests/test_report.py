@@ -408,7 +408,7 @@ def test_a_number_of_another_protocol_is_shown_without_a_rank_and_the_difference
     )
     board = to_markdown([table])
     assert "| flow | none | 1.00 ± 0.10 † |" in board
-    assert "told apart in 4 of 5 cases: Fréchet distance 0.4" in board
+    assert "is certain in 4 of 5 cases: Fréchet distance 0.4" in board
     note = "flow is not ranked by Fréchet distance, because its protocol differs: samples 200, not 10,000."
     assert f"\n\n† {note}\n" in board
     assert best(table, "frechet_distance") == ["vae"]

@@ -87,7 +87,7 @@ class Ranking:
             for metric in self.metrics
             if (size := self.resolutions.get(metric.name))
         ]
-        sentence = f"Two families that differ by this much are told apart in 4 of 5 cases: {', '.join(words)}."
+        sentence = f"A difference this large between two families is certain in 4 of 5 cases: {', '.join(words)}."
         return sentence if words else ""
 
 

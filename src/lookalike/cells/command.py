@@ -32,7 +32,7 @@ PIPELINE = CONF / "pipeline.yaml"
 
 def main(arguments: list[str]) -> None:
     """Run the command line of `lookalike cells`."""
-    finish(lambda: run(parser().parse_args(arguments)))
+    finish(lambda: run(parser().parse_intermixed_args(arguments)))
 
 
 def finish(run: Callable[[], int]) -> NoReturn:

@@ -58,8 +58,8 @@ def parser() -> argparse.ArgumentParser:
     found = Parser(
         prog="lookalike compare-runs",
         description="Write a page with the first samples of many runs of one data set, side by side: all families, "
-        "seeds and trials in the tracking store, with their scores and differences. With --noise all are drawn from the "
-        "same noise.",
+        "seeds and trials in the tracking store, with their scores and differences. With --noise all are drawn from "
+        "the same noise.",
         epilog="example: lookalike compare-runs mnist --filter \"params.optimizer.lr = '0.001'\" --sort recall",
     )
     found.add_argument("items", nargs="*", metavar="DATA or KEY=VALUE", help="a data set; settings, as tracking.uri=…")

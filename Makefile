@@ -44,7 +44,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(if $(BROKEN),again)
 data: env ## Bring the raw data out of the bundled remote
 	@$(BIN)/lookalike data
 
-first: data ## A first look in three minutes: five families on MNIST, or on DATA=photos
+first: data ## A first look in four minutes: five families on MNIST, or on DATA=photos
 	@$(BIN)/lookalike first $(DATA) $(if $(JOBS),--jobs $(JOBS))
 
 # Everything else is up to date after `lookalike cells`, and DVC would rewrite data.dvc if there are files of yours in data/.
